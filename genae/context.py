@@ -1,0 +1,24 @@
+"""What a measurement or a picture may depend on besides the model and the data."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from genae.randomness import generator_for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Where and with which draws to evaluate.
+
+    seed: of the evaluation's own draws. It is part of the protocol, and the same for every training seed: a table's seeds
+    vary training only.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    batch_size: int = 100
+    seed: int = 0
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """A fresh generator for one purpose ("samples", "pairs"): the same draws whatever else was measured before."""
+        return generator_for(self.device, "evaluation", self.seed, purpose)

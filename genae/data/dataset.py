@@ -1,0 +1,64 @@
+"""THE CONTRACT of data: what a data set is to everything that reads one.
+
+A registered factory takes the split ("train" or "test") and keyword-only settings, and returns a Dataset:
+
+    @DATASETS.add("fashion-mnist")
+    def fashion_mnist(split: str, *, resolution: int = 32) -> Dataset: ...
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One split, packed.
+
+    images: uint8 [N, C, H, W] with H = W, memory-mapped or in memory.
+    digest: sha256 (hex) of the content: shape and bytes of the images.
+    factors: known factors of variation, each an array [N] or [N, k], where the data set has them.
+    """
+
+    name: str
+    split: str
+    images: np.ndarray
+    digest: str
+    factors: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of an image."""
+        return tuple(self.images.shape[1:])
+
+    def first(self, count: int | None) -> "Dataset":
+        """The first `count` images as a data set of its own digest (all of them for None)."""
+        if count is None or count >= len(self):
+            return self
+        factors = {name: values[:count] for name, values in self.factors.items()}
+        return Dataset(self.name, self.split, self.images[:count], f"{self.digest}:{count}", factors)
+
+
+class Splits:
+    """The splits that a measurement reads, opened when first asked for.
+
+    open_split: split -> Dataset. Where a column is measured on one split of another set, it answers both questions with that.
+    """
+
+    def __init__(self, open_split: Callable[[str], Dataset]) -> None:
+        self._open_split = open_split
+
+    @cached_property
+    def train(self) -> Dataset:
+        return self._open_split("train")
+
+    @cached_property
+    def test(self) -> Dataset:
+        return self._open_split("test")

@@ -1,0 +1,64 @@
+"""Latent spaces: what a code is, how to draw one, how to walk between two.
+
+A code is a float tensor [N, dim]. Random draws come from a generator that the caller gives.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def slerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
+    """Spherical interpolation of directions, with norms interpolated linearly (Shoemake, 1985; Karras et al., 2019, A.2).
+
+    a, b: [N, dim].  t: a number, or [N, 1].  Parallel directions fall back to the straight line, which is then the same path.
+    """
+    norm_a, norm_b = a.norm(dim=-1, keepdim=True), b.norm(dim=-1, keepdim=True)
+    unit_a, unit_b = F.normalize(a, dim=-1), F.normalize(b, dim=-1)
+    omega = (unit_a * unit_b).sum(-1, keepdim=True).clamp(-1, 1).acos()  # angle between the directions
+    sine = omega.sin()
+    near = sine < 1e-6
+    safe = torch.where(near, torch.ones_like(sine), sine)
+    weight_a = torch.where(near, torch.as_tensor(1 - t, dtype=a.dtype, device=a.device), ((1 - t) * omega).sin() / safe)
+    weight_b = torch.where(near, torch.as_tensor(t, dtype=a.dtype, device=a.device), (t * omega).sin() / safe)
+    return (weight_a * unit_a + weight_b * unit_b) * ((1 - t) * norm_a + t * norm_b)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """N(0, I) on R^dim."""
+
+    dim: int
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """n codes from the prior, [n, dim], on the generator's device."""
+        return torch.randn(n, self.dim, generator=generator, device=generator.device)
+
+    def project(self, codes: Tensor) -> Tensor:
+        """Raw encoder output -> codes: every vector is a code."""
+        return codes
+
+    def interpolate(self, a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
+        """The point at t in [0, 1] of the path from a to b."""
+        return slerp(a, b, t)
+
+
+@dataclass(frozen=True)
+class Sphere:
+    """The unit sphere in R^dim, with the uniform prior: what the released automodulator uses for the paper's N(0, I)."""
+
+    dim: int
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """n codes, uniform on the sphere, [n, dim]."""
+        return self.project(torch.randn(n, self.dim, generator=generator, device=generator.device))
+
+    def project(self, codes: Tensor) -> Tensor:
+        """Raw encoder output -> codes of norm 1."""
+        return F.normalize(codes, dim=-1)
+
+    def interpolate(self, a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
+        """The point at t in [0, 1] of the great circle from a to b."""
+        return slerp(a, b, t)

@@ -1,0 +1,88 @@
+"""THE CONTRACT of models: a latent space, an encoder, a decoder. Metrics and figures see only this.
+
+A registered factory takes the image shape (channels, height, width) at full resolution and keyword-only settings, and returns a
+Generator or an Autoencoder.
+
+An encoder is a module `encoder(images, growth) -> raw codes [N, D]`, a decoder a module `decoder(codes, growth) -> images`; the
+latent space turns raw codes into codes. A layered decoder (modulated block by block) takes `[N, L, D]` too, one code per block,
+and has `num_layers` and `canvas(codes, upto, growth)`.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from genae.latent import Gaussian, Sphere
+from genae.schedule import Growth
+
+Latent = Gaussian | Sphere
+
+
+class Generator(nn.Module):
+    """Decodes codes to images and draws codes. What a model can do is in `provides`: "decode", "encode", "layers"."""
+
+    def __init__(self, latent: Latent, decoder: nn.Module) -> None:
+        super().__init__()
+        self.latent = latent
+        self.decoder = decoder
+
+    @property
+    def provides(self) -> frozenset[str]:
+        return frozenset({"decode"} | ({"layers"} if hasattr(self.decoder, "num_layers") else set()))
+
+    @property
+    def num_layers(self) -> int:
+        """L of codes `[N, L, D]`: the resolution blocks of the full decoder, grown or not; 1 for a decoder without layers."""
+        return getattr(self.decoder, "num_layers", 1)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def decode(self, codes: Tensor, growth: Growth | None = None) -> Tensor:
+        """Codes [N, D], or [N, L, D] with one code per layer -> images [N, C, H, W], nominally in [-1, 1].
+
+        growth: how far the network has grown; None means fully. Blocks not yet grown ignore their code.
+        """
+        if codes.ndim == 3 and "layers" not in self.provides:
+            raise ValueError("this decoder takes one code per image, [N, D]; it has no layers to give codes to")
+        return self.decoder(codes, growth)
+
+    def canvas(self, codes: Tensor, upto: int, growth: Growth | None = None) -> Tensor:
+        """theta_{1:j}: the features [N, C_j, H_j, W_j] after block j = `upto` (Heljakka et al., 2020, Sec. 3.2)."""
+        if "layers" not in self.provides:
+            raise ValueError("this decoder has no layers")
+        return self.decoder.canvas(codes, upto, growth)
+
+    def prior(self, n: int, generator: torch.Generator) -> Tensor:
+        """n codes [n, D] from the latent space's prior."""
+        return self.latent.sample(n, generator)
+
+    def sample_codes(self, n: int, generator: torch.Generator) -> Tensor:
+        """n codes [n, D] to decode into samples: the prior, unless a density was learned."""
+        return self.prior(n, generator)
+
+
+class Autoencoder(Generator):
+    """A Generator that also encodes."""
+
+    def __init__(self, latent: Latent, encoder: nn.Module, decoder: nn.Module) -> None:
+        super().__init__(latent, decoder)
+        self.encoder = encoder
+
+    @property
+    def provides(self) -> frozenset[str]:
+        return super().provides | {"encode"}
+
+    def encode(self, images: Tensor, growth: Growth | None = None) -> Tensor:
+        """Images [N, C, H, W] in [-1, 1] -> codes [N, D]. At `growth`, H = W = growth.resolution."""
+        return self.latent.project(self.encoder(images, growth))
+
+
+def mix(codes_a: Tensor, codes_b: Tensor, split: Tensor | int, num_layers: int) -> Tensor:
+    """Layer codes [N, L, D] that follow A in layers 1..split and B after it: z_AB of Heljakka et al. (2020), Sec. 3.2.
+
+    codes_a, codes_b: [N, D].  split: a number, or [N] with one split per image; 0 is all B, L all A.
+    """
+    layer = torch.arange(1, num_layers + 1, device=codes_a.device)  # [L]
+    split = torch.as_tensor(split, device=codes_a.device).reshape(-1, 1)  # [N or 1, 1]
+    return torch.where((layer <= split)[..., None], codes_a[:, None], codes_b[:, None])

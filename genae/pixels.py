@@ -1,0 +1,56 @@
+"""Pixel values and sizes: the only file that knows a value range.
+
+Images are stored as uint8 [0, 255] and trained on as float32 [-1, 1]; every other range is made from one of these here.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genae.schedule import Growth
+
+
+def from_uint8(images: Tensor) -> Tensor:
+    """uint8 [0, 255] -> float32 [-1, 1]."""
+    return images.to(torch.float32) / 127.5 - 1
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """float [-1, 1] -> uint8 [0, 255], rounded to nearest, clipped: what a PNG holds."""
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """float [-1, 1] -> float [0, 1], clipped."""
+    return ((images + 1) / 2).clamp(0, 1)
+
+
+def to_rgb(images: Tensor) -> Tensor:
+    """[N, 1 or 3, H, W] -> [N, 3, H, W]: grey repeated."""
+    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+
+
+def reduce(images: Tensor, resolution: int) -> Tensor:
+    """Area average of float images to `resolution`, exact because it divides theirs; unchanged at their own."""
+    factor, rest = divmod(images.shape[-1], resolution)
+    if rest or factor < 1:
+        raise ValueError(f"{images.shape[-1]} pixels cannot be area-averaged to {resolution}")
+    return images if factor == 1 else F.avg_pool2d(images, factor)
+
+
+def blend(images: Tensor, growth: Growth) -> Tensor:
+    """Real images as the network sees them at `growth`: its resolution, and while it fades in, mixed with the half resolution.
+
+    images: float [N, C, H, W] at any multiple of the resolution. Returns [N, C, resolution, resolution].
+    """
+    images = reduce(images, growth.resolution)
+    if growth.fade >= 1:
+        return images
+    coarse = F.interpolate(F.avg_pool2d(images, 2), scale_factor=2, mode="nearest")
+    return torch.lerp(coarse, images, growth.fade)
+
+
+def face_crop(images: Tensor) -> Tensor:
+    """The half-size window about the face of an aligned portrait: rows 3/8 to 7/8, columns 2/8 to 6/8 (Karras et al., 2019)."""
+    eighth = images.shape[-1] // 8
+    return images[..., 3 * eighth : 7 * eighth, 2 * eighth : 6 * eighth]
