@@ -22,3 +22,10 @@ class Context:
     def generator(self, purpose: str) -> torch.Generator:
         """A fresh generator for one purpose ("samples", "pairs"): the same draws whatever else was measured before."""
         return generator_for(self.device, "evaluation", self.seed, purpose)
+
+
+def resolve_device(name: str) -> torch.device:
+    """A device by name; `auto` is the GPU where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)

@@ -1,0 +1,42 @@
+# Thin: each target is a command a person could type. Paths are relative, so that a folder with a space in its name works.
+PYTHON ?= python3
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: quickstart test lint test-slow bench clean
+
+quickstart: .venv/installed
+	.venv/bin/python -m genae run experiments/quickstart.yaml --scale desk
+
+test: lint
+	.venv/bin/python -m pytest -n 2 --dist worksteal -m "not slow and not quickstart"
+	.venv/bin/python -m pytest -m "quickstart and not slow"
+
+lint: .venv/tested
+	.venv/bin/python -m ruff check .
+	.venv/bin/python -m ruff format --check .
+	.venv/bin/lint-imports --config setup.cfg
+
+test-slow: .venv/tested
+	.venv/bin/python -m pytest -m slow
+
+bench: .venv/benched
+	.venv/bin/python benchmarks/loader.py
+	.venv/bin/python benchmarks/frechet.py
+	.venv/bin/python benchmarks/train_step.py
+
+# The package, then what tests and benchmarks need on top; made anew when the requirements change.
+.venv/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+.venv/tested: .venv/installed
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	touch $@
+
+.venv/benched: .venv/installed
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]"
+	touch $@
+
+clean:
+	rm -rf .venv results/runs results/quickstart* reports/quickstart*

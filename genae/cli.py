@@ -1,0 +1,269 @@
+"""The `genae` command: arguments and nothing else. Bad input is one message on standard error and exit status 2."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.partition(":")[0])
+data_app = typer.Typer(no_args_is_help=True, help="Prepare, list and verify data sets.")
+weights_app = typer.Typer(no_args_is_help=True, help="Fetch and check the published weights of extractors.")
+app.add_typer(data_app, name="data")
+app.add_typer(weights_app, name="weights")
+
+EXPERIMENT = typer.Argument(help="An experiment file, or its name under experiments/ (quickstart, automodulator-2020/table2a).")
+OVERRIDES = typer.Argument(help="Settings to override, as key.path=value.")
+SCALE = typer.Option(help="Which of the file's scales to run; desk where it has one, else paper.")
+ROWS = typer.Option(help="Only these rows, separated by commas.")
+SEEDS = typer.Option(help="Only these seeds, separated by commas.")
+
+Experiment = Annotated[str, EXPERIMENT]
+Overrides = Annotated[list[str] | None, OVERRIDES]
+Scale = Annotated[str | None, SCALE]
+Rows = Annotated[str | None, ROWS]
+Seeds = Annotated[str | None, SEEDS]
+
+console = Console(highlight=False)
+
+
+def main() -> None:
+    """Run the command line: bad input (ValueError, a missing file) is one message and exit status 2, anything else travels."""
+    try:
+        app()
+    except (ValueError, FileNotFoundError) as error:
+        print(f"genae: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.command()
+def run(
+    experiment: Experiment,
+    overrides: Overrides = None,
+    scale: Scale = None,
+    rows: Rows = None,
+    seeds: Seeds = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Runs side by side; as many as the processor has room for by default.")
+    ] = None,
+    retrain: Annotated[bool, typer.Option(help="Train again what is recorded but has no run directory any more.")] = False,
+) -> None:
+    """Train every row, measure every column, and print the table beside the paper's numbers. Skips what is done."""
+    from genae import study
+
+    chosen = _load(experiment, overrides, scale, rows, seeds)
+    folders = study.Folders(chosen.root)
+    began = time.time()
+    todo = study.outstanding(chosen, folders, retrain=retrain)
+    if todo:
+        count = min(jobs or study.room(todo), len(todo))
+        workers = study.start_workers(chosen, overrides or [], todo, count, began)
+        try:
+            study.watch(todo, folders, began, workers, console)
+        except KeyboardInterrupt:
+            study.stop_workers(workers)
+            console.print("stopped; run the same command again to go on")
+            raise typer.Exit(130) from None
+        study.collect(chosen, folders)
+    _report(chosen, folders)
+    failures = [failure for one in todo if (failure := study.failure_since(one, folders.runs, began))]
+    unfinished = [one for one in todo if study.next_task(one, folders.runs)]
+    for failure in failures:
+        print(f"failed: {study.name_of(failure.run)}: {failure.reason}  (see {failure.log})", file=sys.stderr)
+    if unfinished and not failures:
+        print(f"unfinished: {', '.join(map(study.name_of, unfinished))}; run the same command again to go on", file=sys.stderr)
+    if unfinished:
+        raise typer.Exit(1)
+
+
+@app.command()
+def evaluate(
+    experiment: Experiment,
+    overrides: Overrides = None,
+    scale: Scale = None,
+    rows: Rows = None,
+    seeds: Seeds = None,
+    columns: Annotated[str | None, typer.Option(help="Only these columns, separated by commas.")] = None,
+) -> None:
+    """Measure runs that are trained, or rows that need no training, without training any; print each number."""
+    from genae import study
+    from genae.evaluator import evaluate as measure
+    from genae.evaluator import run_directory
+
+    chosen = _load(experiment, overrides, scale, rows, seeds)
+    folders = study.Folders(chosen.root)
+    only = _split(columns)
+    for name in only or ():
+        if name not in chosen.columns:
+            from genae.registry import suggestion
+
+            raise ValueError(f"unknown column {name!r}; {suggestion(name, chosen.columns)}")
+    for one in chosen.runs:
+        with run_directory(one, folders.runs).claim():
+            for record in measure(one, folders.runs, only=only):
+                value = record["status"] if record["value"] is None else f"{record['value']:.6g}"
+                console.print(f"{study.name_of(one):40s} {record['column']:24s} {value}")
+    study.collect(chosen, folders)
+
+
+@app.command()
+def report(experiment: Experiment, overrides: Overrides = None, scale: Scale = None) -> None:
+    """Redraw the report of an experiment from its records alone."""
+    from genae import study
+
+    chosen = _load(experiment, overrides, scale, None, None)
+    _report(chosen, study.Folders(chosen.root))
+
+
+@app.command()
+def show(
+    experiment: Experiment,
+    overrides: Overrides = None,
+    scale: Scale = None,
+    row: Annotated[str | None, typer.Option(help="Only this row.")] = None,
+    seeds: Seeds = None,
+) -> None:
+    """What would be run: each run resolved, with its identity and directory. A dry run."""
+    import yaml
+
+    from genae import study
+
+    chosen = _load(experiment, overrides, scale, row, seeds)
+    folders = study.Folders(chosen.root)
+    for one in chosen.runs:
+        described = one.to_dict()
+        described.pop("root")
+        console.print(f"# {study.name_of(one)}  ({chosen.table}, scale {chosen.scale})", style="bold", soft_wrap=True)
+        for stage, place in zip(one.stages, study.directories(one, folders.runs), strict=False):
+            console.print(f"# {stage.name}: identity {stage.identity}", soft_wrap=True)
+            console.print(f"#   {place.path.relative_to(chosen.root)}", soft_wrap=True)
+        sys.stdout.write(yaml.safe_dump(described, sort_keys=False, width=120) + "\n")
+
+
+@app.command("list")
+def list_all() -> None:
+    """What there is: models, objectives, data sets, metrics, figures, experiments."""
+    from genae.experiment import list_experiments, project_root
+    from genae.registry import REGISTRIES
+
+    for registry in REGISTRIES:
+        console.print(f"{registry.kind}s", style="bold")
+        for name in registry.names():
+            console.print(f"  {name:22s} {registry[name].summary}", soft_wrap=True, markup=False)
+    console.print("experiments", style="bold")
+    for name in list_experiments(project_root(Path.cwd())):
+        console.print(f"  {name}", markup=False)
+
+
+@app.command()
+def schema() -> None:
+    """The JSON Schema of experiment files, for an editor to complete and check them with."""
+    from genae.experiment import json_schema
+
+    sys.stdout.write(json.dumps(json_schema(), indent=1) + "\n")
+
+
+@app.command()
+def check(module: Annotated[str, typer.Argument(help="A module that registers components, such as baselines.swae.")]) -> None:
+    """Run the contract tests over what a module registers."""
+    from genae.conformance import check as run_checks
+
+    raise typer.Exit(run_checks(module))
+
+
+@data_app.command("prepare")
+def data_prepare(
+    name: Annotated[str, typer.Argument(help="A data set that `genae data list` knows, or `folder`.")],
+    source: Annotated[Path, typer.Option(help="Where your copy of it is.")],
+    pack: Annotated[str | None, typer.Option("--name", help="What to call the pack (folder only).")] = None,
+    resolution: Annotated[int | None, typer.Option(help="Pixels a side to store.")] = None,
+    crop: Annotated[str | None, typer.Option(help="How to make images square: center or none.")] = None,
+    test_share: Annotated[float | None, typer.Option(help="Share of the images kept for the test split (folder only).")] = None,
+) -> None:
+    """Pack your own copy of a data set into memory-mapped arrays."""
+    from rich.progress import Progress
+
+    from genae.data import prepare
+
+    given = {"name": pack, "resolution": resolution, "crop": crop, "test_share": test_share}
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task(f"packing {name}", total=None)
+        summary = prepare.prepare(
+            name,
+            source,
+            **{key: value for key, value in given.items() if value is not None},
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    console.print(str(summary), markup=False)
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """The data sets there are, and which are packed here."""
+    from genae.data import prepare
+    from genae.registry import DATASETS
+
+    for name in DATASETS.names():
+        console.print(f"{name:22s} {DATASETS[name].summary}", soft_wrap=True, markup=False)
+    for pack in prepare.list_packs():
+        console.print(f"packed: {pack}", soft_wrap=True, markup=False)
+
+
+@data_app.command("verify")
+def data_verify(pack: Annotated[str | None, typer.Argument(help="A pack's name; every pack by default.")] = None) -> None:
+    """Hash packs anew and compare with what was written when they were packed."""
+    from genae.data import prepare
+
+    wrong = 0
+    for found in prepare.list_packs():
+        if pack in (None, found.name):
+            problems = prepare.verify(found)
+            wrong += len(problems)
+            console.print(f"{found.name}: {'; '.join(problems) or 'whole'}", soft_wrap=True, markup=False)
+    raise typer.Exit(1 if wrong else 0)
+
+
+@weights_app.command("fetch")
+def weights_fetch(names: Annotated[list[str], typer.Argument(help="Names that `genae weights check` lists.")]) -> None:
+    """Download published weights to where nodes without a network find them."""
+    from genae.features import weights
+
+    weights.fetch(names)
+
+
+@weights_app.command("check")
+def weights_check() -> None:
+    """Which published weights are here, and whether they are whole."""
+    from genae.features import weights
+
+    for name, state in weights.check():
+        console.print(f"{name:22s} {state}", soft_wrap=True, markup=False)
+
+
+def _load(experiment: str, overrides: list[str] | None, scale: str | None, rows: str | None, seeds: str | None):
+    from genae.experiment import find, load
+
+    chosen_seeds = [_integer(seed) for seed in _split(seeds)] if seeds else None
+    return load(find(experiment), scale=scale, overrides=overrides or (), rows=_split(rows), seeds=chosen_seeds)
+
+
+def _split(names: str | None) -> list[str] | None:
+    return [name.strip() for name in names.split(",")] if names else None
+
+
+def _integer(text: str) -> int:
+    if not text.lstrip("-").isdigit():
+        raise ValueError(f"--seeds takes whole numbers separated by commas, not {text!r}")
+    return int(text)
+
+
+def _report(experiment, folders) -> None:
+    from genae import report, results
+
+    drawn = report.build(experiment, results.read(folders.records(experiment.table)), folders.pictures(experiment.table))
+    report.write(drawn, folders.report(experiment.table))
+    console.print(report.terminal(drawn))
+    console.print(f"report: {folders.report(experiment.table).relative_to(experiment.root)}/index.html", soft_wrap=True)

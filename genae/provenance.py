@@ -1,0 +1,80 @@
+"""What a number needs to be trusted later: which code, which versions, which machine, which job."""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import genae
+
+GENERATED = ("results", "reports")  # what runs write does not count as a change to the code
+PACKAGES = ("torch", "torchvision", "numpy", "pytorch-fid", "lpips")
+
+
+def code(root: Path) -> dict[str, Any]:
+    """Version of genae, and the commit of the project at `root` with a hash of what is changed since.
+
+    commit: None outside a git checkout.  dirty: None where nothing but results/ and reports/ differs from the commit, else the
+    first 12 hex digits of a sha256 over the differences and the untracked files.
+    """
+    commit = _git(root, "rev-parse", "HEAD")
+    return {
+        "genae": genae.__version__,
+        "commit": commit.decode().strip() if commit else None,
+        "dirty": _dirty(root) if commit else None,
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Versions of what computes, the host, its processor, and the SLURM job where there is one."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    slurm = {
+        name: os.environ[name] for name in ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_PARTITION") if name in os.environ
+    }
+    return {
+        "python": platform.python_version(),
+        "versions": versions,
+        "host": socket.gethostname(),
+        "processor": _processor(),
+        "slurm": slurm or None,
+    }
+
+
+def _git(root: Path, *arguments: str) -> bytes:
+    """Standard output of a git command in `root`; empty where git is absent or refuses."""
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=False)
+    except FileNotFoundError:
+        return b""
+    return done.stdout if done.returncode == 0 else b""
+
+
+def _dirty(root: Path) -> str | None:
+    others = [f":(top,exclude){folder}" for folder in GENERATED]
+    changes = _git(root, "diff", "HEAD", "--binary", "--", ":/", *others)
+    untracked = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *others)
+    if not changes and not untracked:
+        return None
+    digest = hashlib.sha256(changes)
+    for name in filter(None, untracked.split(b"\0")):
+        path = root / os.fsdecode(name)
+        digest.update(name + (path.read_bytes() if path.is_file() else b""))
+    return digest.hexdigest()[:12]
+
+
+def _processor() -> str:
+    """The processor's name, from /proc where there is one."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,0 +1,151 @@
+"""The one owner of every path a run writes, and of who may write there.
+
+results/runs/<model>-<data>-s<seed>-<identity>/
+    run.json            the resolved experiment, table, row and image counts
+    provenance.json     code, versions, machine, one entry per start
+    progress.jsonl      one line per logging interval; the same numbers whatever interrupted the run
+    status.json         where training is now: for progress bars
+    records.jsonl       what was measured
+    checkpoints/        <images seen>.pt, the last two
+    figures/            pictures
+    failure.json        why the last start failed
+    owner.json          the process that holds this directory
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HEARTBEAT_SECONDS = 5.0
+DEAD_AFTER_SECONDS = 60.0  # without a heartbeat, for an owner on another host; on this host the process itself is looked up
+
+
+class Taken(RuntimeError):
+    """Another live process holds the run directory."""
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all: aside, flushed to disk, renamed."""
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    with aside.open("w") as file:
+        json.dump(value, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file; None where there is no such file."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+
+
+class RunDir:
+    """The directory of one stage of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.run = self.path / "run.json"
+        self.provenance = self.path / "provenance.json"
+        self.progress = self.path / "progress.jsonl"
+        self.status = self.path / "status.json"
+        self.records = self.path / "records.jsonl"
+        self.checkpoints = self.path / "checkpoints"
+        self.figures = self.path / "figures"
+        self.failure = self.path / "failure.json"
+        self.owner = self.path / "owner.json"
+
+    def __repr__(self) -> str:
+        return f"RunDir({str(self.path)!r})"
+
+    @classmethod
+    def of(cls, runs: Path, label: str, identity: str) -> "RunDir":
+        """The directory, under the folder `runs`, of the stage with this identity (sha256 hex; 12 digits go into the name)."""
+        return cls(runs / f"{label}-{identity[:12]}")
+
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[None]:
+        """Hold the directory: one process at a time, with a heartbeat. A dead owner loses it. Raises Taken."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        me = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": process_start(os.getpid()),
+            "token": uuid.uuid4().hex,
+        }
+        with self._deciding():
+            owner = self.live_owner()
+            if owner:
+                raise Taken(f"{self.path.name} is being worked on by process {owner['pid']} on {owner['host']}")
+            write_json(self.owner, me)
+        released = threading.Event()
+        beat = threading.Thread(target=self._beat, args=(released,), daemon=True)
+        beat.start()
+        try:
+            yield
+        finally:
+            released.set()
+            beat.join()
+            with self._deciding():
+                if (read_json(self.owner) or {}).get("token") == me["token"]:
+                    self.owner.unlink()
+
+    def live_owner(self) -> dict[str, Any] | None:
+        """Who holds the directory now: {host, pid, ...}; None where nobody alive does."""
+        owner = read_json(self.owner)
+        if not owner:
+            return None
+        if owner["host"] == socket.gethostname():
+            return owner if is_running(owner["pid"], owner["started"]) else None
+        try:
+            silent = time.time() - self.owner.stat().st_mtime
+        except FileNotFoundError:
+            return None
+        return owner if silent < DEAD_AFTER_SECONDS else None
+
+    @contextlib.contextmanager
+    def _deciding(self) -> Iterator[None]:
+        """One process at a time decides who owns the directory: two that find the same dead owner must not both replace it."""
+        with (self.path / ".claim").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _beat(self, released: threading.Event) -> None:
+        while not released.wait(HEARTBEAT_SECONDS):
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(self.owner)
+
+
+def is_running(pid: int, started: str | None) -> bool:
+    """Whether the process of this host that had this number and start time still runs."""
+    return started is not None and process_start(pid) == started
+
+
+def process_start(pid: int) -> str | None:
+    """When a process of this host started, in the kernel's ticks: tells a process from a later one with its number.
+
+    None where no such process runs. Where there is no /proc, "?" for any that does.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        if Path("/proc/self").exists():
+            return None
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            pass
+        return "?"
+    return None if fields[0] == "Z" else fields[19]  # a zombie is dead; field 22 of the whole line is the start time

@@ -1,0 +1,31 @@
+"""What every test shares: one thread, float32 by default, a log of what ran, and a cache of the session's own."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+def pytest_configure(config):
+    if os.environ.get("CI"):
+        from hypothesis import settings
+
+        settings.register_profile("ci", derandomize=True, deadline=None)
+        settings.load_profile("ci")
+
+
+def pytest_runtest_logreport(report):
+    """One line per test in the file that GENAE_TEST_LOG names: its id, and whether it passed, failed or was skipped."""
+    log = os.environ.get("GENAE_TEST_LOG")
+    if log and (report.when == "call" or report.outcome == "skipped"):
+        with Path(log).open("a") as file:
+            file.write(f"{report.outcome}\t{report.nodeid}\n")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The folder of the project."""
+    return Path(__file__).resolve().parent.parent
