@@ -5,7 +5,8 @@ Generator or an Autoencoder.
 
 An encoder is a module `encoder(images, growth) -> raw codes [N, D]`, a decoder a module `decoder(codes, growth) -> images`; the
 latent space turns raw codes into codes. A layered decoder (modulated block by block) takes `[N, L, D]` too, one code per block,
-and has `num_layers` and `canvas(codes, upto, growth)`.
+and has `num_layers`, `canvas(codes, upto, growth)` and `with_canvas(codes, upto, growth)`. A network that is grown resolution by
+resolution says so by `grows = True`.
 """
 
 import torch
@@ -18,7 +19,7 @@ Latent = Gaussian | Sphere
 
 
 class Generator(nn.Module):
-    """Decodes codes to images and draws codes. What a model can do is in `provides`: "decode", "encode", "layers"."""
+    """Decodes codes to images and draws codes. What a model can do is in `provides`: "decode", "encode", "layers", "growth"."""
 
     def __init__(self, latent: Latent, decoder: nn.Module) -> None:
         super().__init__()
@@ -27,7 +28,9 @@ class Generator(nn.Module):
 
     @property
     def provides(self) -> frozenset[str]:
-        return frozenset({"decode"} | ({"layers"} if hasattr(self.decoder, "num_layers") else set()))
+        layers = {"layers"} if hasattr(self.decoder, "num_layers") else set()
+        growth = {"growth"} if getattr(self.decoder, "grows", False) else set()
+        return frozenset({"decode"} | layers | growth)
 
     @property
     def num_layers(self) -> int:
@@ -52,6 +55,12 @@ class Generator(nn.Module):
         if "layers" not in self.provides:
             raise ValueError("this decoder has no layers")
         return self.decoder.canvas(codes, upto, growth)
+
+    def decode_with_canvas(self, codes: Tensor, upto: int, growth: Growth | None = None) -> tuple[Tensor, Tensor]:
+        """`decode` and `canvas` in one pass: the images, and the features after block `upto` that they were made from."""
+        if "layers" not in self.provides:
+            raise ValueError("this decoder has no layers")
+        return self.decoder.with_canvas(codes, upto, growth)
 
     def prior(self, n: int, generator: torch.Generator) -> Tensor:
         """n codes [n, D] from the latent space's prior."""

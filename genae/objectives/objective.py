@@ -41,7 +41,11 @@ class Objective:
     needs: ClassVar[frozenset[str]] = frozenset({"encode"})
 
     def updates(self, model: Generator) -> list[Update]:
-        """The updates of a step, in the order in which they are taken. Called once, before training."""
+        """The updates of a step, in the order in which they are taken.
+
+        Called before training, and again after `enter` and `load_state_dict`: those may replace the objective's own parameters.
+        The trainer keeps an optimiser's state of every parameter that is still the same one.
+        """
         groups = {name: list(part.parameters()) for name, part in model.named_children()}
         return [Update("all", {name: part for name, part in groups.items() if part}, self.terms)]
 

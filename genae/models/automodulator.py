@@ -1,0 +1,44 @@
+"""The automodulator (Heljakka et al., 2020): a progressive encoder, and a decoder that the code only modulates."""
+
+from genae.latent import Sphere
+from genae.models.autoencoder import Autoencoder
+from genae.networks.adain import AdaInDecoder
+from genae.networks.progressive import PUBLISHED_CHANNELS, ProgressiveEncoder
+from genae.registry import MODELS
+
+
+@MODELS.add("automodulator", small={"latent_dim": 8, "channels": {4: 8, 16: 4}})
+def automodulator(
+    shape: tuple[int, int, int],
+    *,
+    latent_dim: int = 512,
+    channels: dict[int, int] = PUBLISHED_CHANNELS,
+    decoder_channels: dict[int, int] | None = None,
+    noise: bool = True,
+    decoder_blur: bool = True,
+    encoder_blur: bool = False,
+    residual: bool = False,
+    learned_input: bool = False,
+    style_bias: float = 1.0,
+    train_previous: bool = False,
+) -> Autoencoder:
+    """Codes on the unit sphere; spectral norm in the encoder, AdaIN in the decoder. The defaults are the released network.
+
+    channels: features from each resolution on, `{4: 512, 64: 256, ...}`; the encoder's, and the decoder's where
+    `decoder_channels` gives none ({4: 512, 128: 256, 256: 128, 512: 64, 1024: 32} is the wider one released later).
+    encoder_blur, residual: in the paper's text, not in the code.  noise: in the code, not in the paper.
+    For the other settings see ProgressiveEncoder and AdaInDecoder.
+    """
+    encoder = ProgressiveEncoder(shape, latent_dim, channels=channels, blur=encoder_blur, residual=residual)
+    decoder = AdaInDecoder(
+        latent_dim,
+        shape,
+        channels=decoder_channels or channels,
+        noise=noise,
+        blur=decoder_blur,
+        residual=residual,
+        learned_input=learned_input,
+        style_bias=style_bias,
+        train_previous=train_previous,
+    )
+    return Autoencoder(Sphere(latent_dim), encoder, decoder)

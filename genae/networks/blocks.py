@@ -1,0 +1,206 @@
+"""Parts of the convolutional networks: normalised convolutions, blur, noise inputs, adaptive instance normalisation.
+
+Everything works on channels_last tensors without leaving that layout: a reduction over height and width is then a product of a
+row of ones with a [H W, C] matrix, several times faster on a CPU than `var_mean` over two strided dimensions.
+"""
+
+import functools
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genae.randomness import generator_for
+
+SLOPE = 0.2  # of every leaky ReLU in the papers' networks
+
+
+# Convolutions whose weight is normalised before use.
+
+
+class NormalizedConv2d(nn.Conv2d):
+    """A convolution that computes its weight from its parameter; inside `fixed_weights` it does so once for all calls."""
+
+    fixed: Tensor | None = None
+
+    def normalized_weight(self) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} must define normalized_weight()")
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.normalized_weight() if self.fixed is None else self.fixed
+        return F.conv2d(x, weight, self.bias, padding=self.padding)
+
+
+@contextmanager
+def fixed_weights(model: nn.Module) -> Iterator[None]:
+    """Normalise every weight of `model` on entry and use the result in every forward pass inside.
+
+    One training update passes through the encoder and the decoder several times with the same parameters: this gives it one
+    power iteration and one rescaling. Gradients flow from all passes into the parameters. Inside itself it does nothing.
+    """
+    convolutions = [part for part in model.modules() if isinstance(part, NormalizedConv2d) and part.fixed is None]
+    try:
+        with torch.enable_grad():  # a pass without gradients may come first, and one that needs them later
+            for convolution in convolutions:
+                convolution.fixed = convolution.normalized_weight()
+        yield
+    finally:
+        for convolution in convolutions:
+            convolution.fixed = None
+
+
+class EqualizedConv2d(NormalizedConv2d):
+    """Equalised learning rate (Karras et al., 2018, Sec. 4.1): weight ~ N(0, 1), times sqrt(2 / fan_in) when used."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, padding: int = 0) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, padding=padding)
+        nn.init.normal_(self.weight)
+        nn.init.zeros_(self.bias)
+        self.scale = math.sqrt(2 / (in_channels * kernel_size**2))
+
+    def normalized_weight(self) -> Tensor:
+        return self.weight * self.scale
+
+
+class SpectralConv2d(NormalizedConv2d):
+    """Spectral normalisation (Miyato et al., 2018): the weight over its largest singular value, by power iteration.
+
+    As in that paper, no gradient flows through the singular vectors (it does in the released automodulator, which has its own
+    version). `left` is the running left vector; a use in train mode moves it by one iteration, one in eval mode leaves it.
+    """
+
+    left: Tensor
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, padding: int = 0) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, padding=padding)
+        nn.init.kaiming_normal_(self.weight)
+        nn.init.zeros_(self.bias)
+        self.register_buffer("left", F.normalize(torch.randn(out_channels), dim=0))
+        with torch.no_grad():
+            for _ in range(15):  # a first estimate that is too low would start training with weights too large
+                self.left.copy_(self._iterate()[0])
+
+    def _iterate(self) -> tuple[Tensor, Tensor]:
+        """The singular vectors after one more power iteration, left [O] and right [kH kW I], outside the graph."""
+        matrix = self.weight.detach().permute(0, 2, 3, 1).flatten(1)  # [O, kH kW I], a view in channels_last
+        right = F.normalize(torch.mv(matrix.t(), self.left), dim=0)
+        return F.normalize(torch.mv(matrix, right), dim=0), right
+
+    def normalized_weight(self) -> Tensor:
+        left, right = self._iterate()
+        if self.training:
+            with torch.no_grad():
+                self.left.copy_(left)
+        sigma = torch.dot(left, torch.mv(self.weight.permute(0, 2, 3, 1).flatten(1), right))
+        return self.weight / sigma
+
+
+# Resampling.
+
+
+def upsample(x: Tensor) -> Tensor:
+    """Twice the height and width, nearest neighbour."""
+    return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+class Blur(nn.Module):
+    """Binomial filter [1, 2, 1] x [1, 2, 1] / 16 per channel, zeros outside (edges darken, as released)."""
+
+    kernel: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        line = torch.tensor([1.0, 2.0, 1.0])
+        kernel = torch.outer(line, line) / 16
+        self.register_buffer("kernel", kernel.expand(channels, 1, 3, 3).contiguous(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.kernel, padding=1, groups=x.shape[1])
+
+
+# Noise inputs.
+
+
+@functools.lru_cache(maxsize=64)
+def _fixed_noise(layer: str, channels: int, size: int, device: torch.device) -> Tensor:
+    """The one draw [1, C, H, W] that a layer adds to every image in eval mode; the same in every model and process."""
+    noise = torch.randn(1, size, size, channels, generator=generator_for("cpu", "noise input", layer))
+    return noise.permute(0, 3, 1, 2).to(device)
+
+
+class Noise(nn.Module):
+    """Adds N(0, 1) per element, times a learned scale per channel that starts at 0 (StyleGAN shares one map among channels).
+
+    Train mode draws afresh from torch's global generator; eval mode adds one fixed draw to every image.
+    """
+
+    def __init__(self, channels: int, layer: str) -> None:
+        super().__init__()
+        self.layer = layer
+        self.scale = nn.Parameter(torch.zeros(channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, channels, height, width = x.shape
+        if self.training:  # drawn in channels_last order: randn_like of such a tensor takes nine times as long
+            noise = torch.randn(n, height, width, channels, device=x.device, dtype=x.dtype).permute(0, 3, 1, 2)
+        else:
+            noise = _fixed_noise(self.layer, channels, height, x.device).to(x.dtype)
+        return torch.addcmul(x, noise, self.scale)
+
+
+# Adaptive instance normalisation.
+
+
+def _spatial_sum(x: Tensor) -> Tensor:
+    """Sum over height and width, [N, C, 1, 1]."""
+    n, channels, height, width = x.shape
+    rows = x.permute(0, 2, 3, 1).reshape(n, height * width, channels)  # a view in channels_last
+    ones = rows.new_ones(1, 1, height * width).expand(n, 1, -1)
+    return torch.bmm(ones, rows).reshape(n, channels, 1, 1)
+
+
+class _AdaIN(torch.autograd.Function):
+    """scale * (x - mean) / std + shift, with statistics over height and width and the unbiased std."""
+
+    EPS = 1e-8  # under the root; the released code has none and divides by zero on a constant map
+
+    @staticmethod
+    def forward(ctx, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        count = x.shape[2] * x.shape[3]
+        unit = x - _spatial_sum(x) / count  # centred before squaring: E[x^2] - mean^2 cancels on nearly constant maps
+        inverse = (_spatial_sum(unit.square()) / (count - 1) + _AdaIN.EPS).rsqrt()
+        unit.mul_(inverse)
+        ctx.save_for_backward(unit, scale, inverse)
+        return torch.addcmul(shift, unit, scale)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        unit, scale, inverse = ctx.saved_tensors
+        count = unit.shape[2] * unit.shape[3]
+        along_unit, along_one = _spatial_sum(grad * unit), _spatial_sum(grad)
+        gain = scale * inverse
+        # d unit / d x removes the mean and the part along `unit`, whose squares sum to count - 1.
+        grad_x = torch.addcmul(-gain * along_one / count, grad, gain).addcmul_(unit, -gain * along_unit / (count - 1))
+        return grad_x, along_unit, along_one
+
+
+def adain(x: Tensor, style: Tensor) -> Tensor:
+    """Adaptive instance normalisation (Huang & Belongie, 2017): every feature map gets the mean and spread that `style` says.
+
+    x: [N, C, H, W].  style: [N, 2 C], spreads first, then means.
+    """
+    scale, shift = style[:, :, None, None].chunk(2, dim=1)  # [N, C, 1, 1] each
+    return _AdaIN.apply(x, scale, shift)
+
+
+class StyleMap(nn.Linear):
+    """g_i of the paper: code [N, D] -> style [N, 2 C] of one AdaIN. `bias` starts both halves, spreads and means."""
+
+    def __init__(self, dim: int, channels: int, bias: float) -> None:
+        super().__init__(dim, 2 * channels)
+        nn.init.xavier_normal_(self.weight)
+        nn.init.constant_(self.bias, bias)
