@@ -11,6 +11,8 @@ import importlib
 import importlib.metadata
 import inspect
 import pkgutil
+import types
+import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,6 +53,18 @@ class Entry:
         own = self.factory.__dict__.get("__doc__") if isinstance(self.factory, type) else self.factory.__doc__
         text = inspect.cleandoc(own or "")
         return "" if text.startswith(f"{self.factory.__name__}(") else text.partition("\n")[0]
+
+
+def _tuples(annotation: Any, value: Any) -> Any:
+    """A list from YAML or JSON as the tuple that the annotation asks for."""
+    if not isinstance(value, list):
+        return value
+    members = typing.get_args(annotation) if typing.get_origin(annotation) in (typing.Union, types.UnionType) else (annotation,)
+    wanted = next((member for member in members if tuple in (member, typing.get_origin(member))), None)
+    if wanted is None:
+        return value
+    inner = typing.get_args(wanted)
+    return tuple(_tuples(inner[0] if inner else None, item) for item in value)
 
 
 class Registry:
@@ -101,8 +115,10 @@ class Registry:
 
     def build(self, spec: Mapping[str, Any], *passed: Any) -> Any:
         """The component that a YAML mapping `{name: ..., setting: value, ...}` describes."""
-        settings = {key: value for key, value in spec.items() if key != "name"}
-        return self[spec["name"]].factory(*passed, **settings)
+        entry = self[spec["name"]]
+        annotations = {key: parameter.annotation for key, parameter in entry.settings.items()}
+        settings = {key: _tuples(annotations.get(key), value) for key, value in spec.items() if key != "name"}
+        return entry.factory(*passed, **settings)
 
     def _load(self) -> None:
         if self._loaded:

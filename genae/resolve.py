@@ -1,0 +1,234 @@
+"""From a row's parts to its columns and its runs: every component looked up, every setting checked and filled in."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from genae import identity
+from genae.overlays import Row, check_keys, mapping
+from genae.registry import DATASETS, FIGURES, METRICS, MODELS, OBJECTIVES, suggestion
+from genae.schedule import Schedule
+from genae.settings import check, component, shown
+from genae.spec import Adam, Average, Column, Compute, RunSpec, StageSpec, schedule_from
+from genae.yaml_source import Block, Mark, MissingKeyError, locate
+
+OPTIMIZERS = {"adam": Adam}
+STAGE_KEYS = ("objective", "schedule", "optimizer", "average")
+COLUMN_KEYS = ("metric", "data", "measure_on")
+
+
+# Columns.
+
+
+@dataclass(frozen=True)
+class RowColumn:
+    """A column as one row has it. subject: the spec of the data set that it is measured on."""
+
+    column: Column
+    subject: dict[str, Any]
+    mark: Mark
+
+
+def columns_of(row: Row, paper: Row | None) -> list[RowColumn]:
+    """A row's columns in the paper's order. Those that only the paper has are marked as removed, those whose metric or data
+    another scale exchanged say for what they stand. paper: the same row as the file itself gives it."""
+    here = _columns(row)
+    try:
+        there = _columns(paper) if paper else {}
+    except MissingKeyError:  # complete only with the overlay
+        there = {}
+    found = []
+    for key in dict.fromkeys([*there, *here]):
+        if key not in here:
+            found.append(replace(there[key], column=replace(there[key].column, removed=True)))
+        else:
+            stands_for = _in_place_of(there[key], here[key]) if key in there else None
+            found.append(replace(here[key], column=replace(here[key].column, in_place_of=stands_for)))
+    return found
+
+
+def _in_place_of(before: RowColumn, after: RowColumn) -> str | None:
+    old, new = before.column.metric["name"], after.column.metric["name"]
+    if (old, before.subject["name"]) != (new, after.subject["name"]):
+        return f"{old}, {before.subject['name']}"
+    was, now = before.subject.get("resolution"), after.subject.get("resolution")
+    return f"{old}, {before.subject['name']} at {was}x{was}" if was != now else None
+
+
+def _columns(row: Row) -> dict[str, RowColumn]:
+    data = row.data()
+    short_names = None if "name" in data else list(data)
+    columns = row.columns(short_names)
+    found = {}
+    for key, block in columns.items():
+        mark = columns.marks[key]
+        if not isinstance(block, Block):
+            raise mark.error(f"a column is a mapping of {', '.join(COLUMN_KEYS)}, not {shown(block)}")
+        check_keys(block, COLUMN_KEYS, "a column")
+        if "metric" not in block:
+            others = [other for other in columns if "metric" in columns[other]]
+            raise mark.error(
+                f"missing: no part of this row gives column {key!r} a metric; {suggestion(key, others)}", key="metric"
+            )
+        metric = component(METRICS, block["metric"], block.marks["metric"])
+        name = _column_data(row, key, block, mark, data, short_names)
+        if name is not None and name not in data:
+            continue  # measured on a data set that this scale leaves out
+        measure_on = _measure_on(block) if block.get("measure_on") is not None else None
+        subject = measure_on or component(DATASETS, data if name is None else data[name], mark)
+        direction = getattr(METRICS[metric["name"]].factory, "direction", "min")
+        column = Column(id=key, metric=metric, data=name, measure_on=measure_on, direction=direction)
+        found[key] = RowColumn(column, subject, mark)
+    return found
+
+
+def _column_data(row: Row, key: str, block: Block, mark: Mark, data: Block, short_names: Sequence[str] | None) -> str | None:
+    """The short name of the data set that a column is about; None where the row has but one."""
+    given = block.get("data")
+    if short_names is None:
+        known = [data["name"], *row.names_given()]
+        if given is not None and given not in known:
+            raise block.marks["data"].error(f"there is no data set {given!r} in this row; {suggestion(str(given), known)}")
+        return None
+    if given is None:
+        raise mark.error(f"which data set is column {key!r} about? write data: {' or '.join(short_names)}")
+    if given not in row.short_names():
+        raise block.marks["data"].error(f"there is no data set {given!r} in this row; {suggestion(str(given), short_names)}")
+    return given
+
+
+def _measure_on(block: Block) -> dict[str, Any]:
+    given, mark = mapping(block, "measure_on"), block.marks["measure_on"]
+    spec = component(DATASETS, given.without({"split", "count"}), mark)
+    split, count = given.get("split", "test"), given.get("count")
+    if split not in ("train", "test"):
+        raise given.marks["split"].error(f"must be train or test, not {shown(split)}")
+    if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+        raise given.marks["count"].error(f"must be a whole number from 1, not {shown(count)}")
+    return {**spec, "split": split, "count": count}
+
+
+# Runs.
+
+
+def runs_of(
+    row: Row, columns: Sequence[Column], seeds: Sequence[int], *, table: str, scale: str, imports: Sequence[str], root: Path
+) -> list[RunSpec]:
+    """A row's runs: one per data set and seed."""
+    data = row.data()
+    if "name" in data:
+        sets = {None: (data, locate(data, ("name",)))}
+    else:
+        sets = {name: (spec, data.marks[name]) for name, spec in data.items()}
+    runs = []
+    for short_name, (spec, mark) in sets.items():
+        body = row.body(short_name)
+        data_spec = component(DATASETS, spec, mark)
+        _check_power_of_two(data_spec.get("resolution"), locate(spec, ("resolution",)))
+        if body.get("model") is None:
+            raise row.mark.error("missing: what is trained? write model: {name: ...}", key="model", kind=MissingKeyError)
+        model = component(MODELS, body["model"], body.marks["model"])
+        flip = body.get("flip", True)
+        if not isinstance(flip, bool):
+            raise body.marks["flip"].error(f"must be true or false, not {shown(flip)}")
+        compute = Compute(**check(Compute, mapping(body, "compute"), "compute", mapping(body, "compute").mark))
+        stages = [(name, _stage(mapping(body, "stages"), name, data_spec)) for name in mapping(body, "stages")]
+        for seed in seeds:
+            chain = _identities(data_spec, flip, model, stages, compute.precision, seed)
+            runs.append(
+                RunSpec(
+                    table=table,
+                    row=row.id,
+                    scale=scale,
+                    data_name=short_name or data_spec["name"],
+                    data=data_spec,
+                    flip=flip,
+                    seed=seed,
+                    model=model,
+                    stages=tuple(
+                        StageSpec(name=name, identity=link, **{**stage, "schedule": schedule_from(stage["schedule"])})
+                        for (name, stage), link in zip(stages, chain[1:], strict=True)
+                    ),
+                    columns=tuple(c for c in columns if not c.removed and c.data in (None, short_name)),
+                    figures=_figures(body),
+                    compute=compute,
+                    imports=tuple(imports),
+                    root=root,
+                    identity=chain[-1],
+                )
+            )
+    return runs
+
+
+def _figures(body: Block) -> tuple[dict[str, Any], ...]:
+    figures = body.get("figures") or []
+    if not isinstance(figures, list):
+        raise body.marks["figures"].error(f"must be a list of figures, [{{name: ...}}, ...], not {shown(figures)}")
+    return tuple(component(FIGURES, figure, locate(figures, (index,))) for index, figure in enumerate(figures))
+
+
+def _stage(stages: Block, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The resolved settings of a stage, by STAGE_KEYS."""
+    block, mark = mapping(stages, name), stages.marks[name]
+    check_keys(block, STAGE_KEYS, "a stage")
+    for key in ("objective", "schedule"):
+        if block.get(key) is None:
+            raise mark.error("missing: a stage says what is lowered, and for how long", key=key, kind=MissingKeyError)
+    objective = component(OBJECTIVES, block["objective"], block.marks["objective"])
+    schedule = check(Schedule, block["schedule"], "a schedule", block.marks["schedule"])
+    _check_phases(block["schedule"], schedule, data)
+    average = block.get("average")
+    if average is not None:
+        average = check(Average, average, "an average", block.marks["average"])
+    return {"objective": objective, "schedule": schedule, "optimizer": _optimizer(block), "average": average}
+
+
+def _optimizer(block: Block) -> dict[str, Any]:
+    given = mapping(block, "optimizer")
+    name = given.get("name", "adam")
+    if name not in OPTIMIZERS:
+        raise given.marks["name"].error(f"there is no optimizer {name!r}; {suggestion(str(name), OPTIMIZERS)}")
+    return {"name": name, **check(OPTIMIZERS[name], given.without({"name"}), f"optimizer {name!r}", given.mark)}
+
+
+def _check_phases(block: Block, schedule: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    """What neither a schedule nor a data set can see alone."""
+    largest = data.get("resolution")
+    for index, phase in enumerate(schedule["phases"]):
+        mark = locate(block, ("phases", index, "resolution"))
+        _check_power_of_two(phase["resolution"], mark)
+        if isinstance(largest, int) and phase["resolution"] > largest:
+            raise mark.error(f"a phase at {phase['resolution']}x{phase['resolution']}, but the data is {largest}x{largest}")
+        rates = phase["learning_rate"]
+        for name, rate in rates.items() if isinstance(rates, dict) else [(None, rates)]:
+            if rate < 0:
+                place = locate(block, ("phases", index, "learning_rate", *([name] if name else [])))
+                raise place.error(f"must not be negative, not {rate}")
+
+
+def _check_power_of_two(resolution: Any, mark: Mark) -> None:
+    if isinstance(resolution, int) and (resolution < 1 or resolution & (resolution - 1)):
+        above, below = 1 << max(resolution, 1).bit_length(), 1 << max(resolution, 1).bit_length() - 1
+        raise mark.error(f"a resolution is a power of two, such as {below} or {above}, not {resolution}")
+
+
+def _identities(
+    data: Mapping[str, Any],
+    flip: bool,
+    model: Mapping[str, Any],
+    stages: Sequence[tuple[str, Mapping[str, Any]]],
+    precision: str,
+    seed: int,
+) -> list[str]:
+    """The identity without any stage, then that of each stage."""
+    data = identity.component(DATASETS[data["name"]], data)
+    model = identity.component(MODELS[model["name"]], model)
+    links = [identity.of({"data": data, "model": model, "seed": seed})]
+    before = None
+    for name, stage in stages:
+        objective = identity.component(OBJECTIVES[stage["objective"]["name"]], stage["objective"])
+        parts = {"data": data, "flip": flip, "model": model, "precision": precision, "seed": seed}
+        before = identity.of({"before": before, **parts, "stage": name, **stage, "objective": objective})
+        links.append(before)
+    return links

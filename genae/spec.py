@@ -1,0 +1,228 @@
+"""What an experiment file means, as values: a table's rows and columns, and the runs that fill it.
+
+All specs are resolved: every setting is there, as plain JSON values, so a run can be written to disk and read back elsewhere.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from genae.schedule import PhaseSettings, Schedule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """How a run is computed. Of this only `precision` changes what a run is, and belongs to its identity.
+
+    threads: of one run.  device: "auto" is the GPU where there is one.  precision: of the network's arithmetic while training.
+    compile: torch.compile.  checkpoint_seconds: between checkpoints.  log_kimg: thousands of images between lines of
+    progress.jsonl.  jobs: runs side by side; null lets the command line say.
+    """
+
+    threads: int = 1
+    device: str = "auto"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+    checkpoint_seconds: float = 60.0
+    log_kimg: float = 1.0
+    jobs: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "checkpoint_seconds", "log_kimg"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        if self.jobs is not None and self.jobs < 1:
+            raise ValueError(f"jobs must be positive, not {self.jobs}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam:
+    """`optimizer: {name: adam, ...}`; the learning rate is a phase's.
+
+    betas: of the running means.  eps: added to the root.  weight_decay: L2 penalty, in the gradient.
+    """
+
+    betas: tuple[float, float] = (0.0, 0.99)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must lie in [0, 1), not {list(self.betas)}")
+        if self.eps <= 0 or self.weight_decay < 0:
+            raise ValueError("eps must be positive and weight_decay must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Average:
+    """`average:` of a stage: the parts that are evaluated with averaged weights.
+
+    parts: of the model, by name.  half_life_kimg: thousands of images in which a weight's share halves.  decay_per_step: what
+    some released code states instead; one of the two must be given.
+    """
+
+    parts: tuple[str, ...]
+    half_life_kimg: float | None = None
+    decay_per_step: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ValueError("parts must name at least one part of the model")
+        if (self.half_life_kimg is None) == (self.decay_per_step is None):
+            raise ValueError("give either half_life_kimg or decay_per_step (an overlay removes the other with null)")
+        if self.half_life_kimg is not None and self.half_life_kimg <= 0:
+            raise ValueError(f"half_life_kimg must be positive, not {self.half_life_kimg}")
+        if self.decay_per_step is not None and not 0 < self.decay_per_step < 1:
+            raise ValueError(f"decay_per_step must lie between 0 and 1, not {self.decay_per_step}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSpec:
+    """One stage of training. optimizer: {name, betas, eps, weight_decay}. average: the fields of Average, or None.
+
+    identity: sha256 (hex) of everything that decides the weights at this stage's end; directories use its first 12 digits.
+    """
+
+    name: str
+    objective: dict[str, Any]
+    schedule: Schedule
+    optimizer: dict[str, Any]
+    average: dict[str, Any] | None
+    identity: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column of a table.
+
+    data: the short name of the data set whose runs it measures; None is every run's own.  measure_on: the spec of another data
+    set to measure on, with `split` and `count` (None is all).  in_place_of: what an overlay exchanged, as text ("lpips,
+    celeba-hq").  removed: not measured at this scale; the paper's numbers stay.  direction: "min" or "max", what is better.
+    """
+
+    id: str
+    metric: dict[str, Any]
+    data: str | None = None
+    measure_on: dict[str, Any] | None = None
+    in_place_of: str | None = None
+    removed: bool = False
+    direction: str = "min"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """One row on one data set with one seed: all that training and measuring it needs.
+
+    data_name: the short name in the table, else the data set's own name.  flip: mirror training images at random.
+    columns: those that apply to this data set.  identity: of the last stage; without stages, of data, model and seed.
+    root: the folder from which `imports` are looked for.
+    """
+
+    table: str
+    row: str
+    scale: str
+    data_name: str
+    data: dict[str, Any]
+    flip: bool
+    seed: int
+    model: dict[str, Any]
+    stages: tuple[StageSpec, ...]
+    columns: tuple[Column, ...]
+    figures: tuple[dict[str, Any], ...]
+    compute: Compute
+    imports: tuple[str, ...]
+    root: Path
+    identity: str
+
+    @property
+    def precision(self) -> str:
+        return self.compute.precision
+
+    @property
+    def label(self) -> str:
+        """What a run directory's name begins with. It names no table: one run may serve rows of several."""
+        return f"{self.model['name']}-{self.data['name']}-s{self.seed}"
+
+    @property
+    def total_images(self) -> int:
+        """Images seen by the end of the last stage."""
+        return sum(stage.schedule.total_images for stage in self.stages)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, from which `from_dict` makes an equal run."""
+        return _plain(asdict(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "RunSpec":
+        """The run that `to_dict` wrote."""
+        values = {field.name: values[field.name] for field in fields(cls)}
+        values["stages"] = tuple(_stage(stage) for stage in values["stages"])
+        values["columns"] = tuple(Column(**column) for column in values["columns"])
+        values["figures"], values["imports"] = tuple(values["figures"]), tuple(values["imports"])
+        values["compute"], values["root"] = Compute(**values["compute"]), Path(values["root"])
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowSpec:
+    """One row of a table as the paper has it.
+
+    published, plus_minus: the paper's numbers and their error bars by column id, where it gives them.
+    """
+
+    id: str
+    label: str
+    published: dict[str, float]
+    plus_minus: dict[str, float]
+    note: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """What a paper says of its table, and the inequality over columns that decides it."""
+
+    id: str
+    text: str
+    where: str
+    expression: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One table at one scale.
+
+    rows: all of them, in the file's order, those of published numbers alone included.  columns: by id, in the paper's order.
+    runs: rows x data sets x seeds, of the rows that were asked for.
+    """
+
+    path: Path
+    root: Path
+    table: str
+    title: str | None
+    source: str | None
+    caption: str | None
+    scale: str
+    imports: tuple[str, ...]
+    rows: dict[str, RowSpec]
+    columns: dict[str, Column]
+    seeds: tuple[int, ...]
+    claims: tuple[Claim, ...]
+    runs: tuple[RunSpec, ...]
+
+
+def schedule_from(values: Mapping[str, Any]) -> Schedule:
+    """A schedule from its plain values."""
+    return Schedule(total_kimg=values["total_kimg"], phases=tuple(PhaseSettings(**phase) for phase in values["phases"]))
+
+
+def _stage(values: Mapping[str, Any]) -> StageSpec:
+    return StageSpec(**{**values, "schedule": schedule_from(values["schedule"])})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value
