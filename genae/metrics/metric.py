@@ -3,16 +3,16 @@
 A registered metric is a keyword-only dataclass. Its name pins its protocol: `fid` is the 2015 Inception, never a stand-in.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from genae.context import Context
 from genae.data.dataset import Splits
+from genae.features.weights import MissingWeights
 from genae.models.autoencoder import Generator
 
-
-class MissingWeights(RuntimeError):
-    """A metric's extractor has no weights here; the message says what to run. The cell then says so too."""
+__all__ = ["Metric", "MissingWeights", "short_count", "weights_notes"]
 
 
 @dataclass(kw_only=True)
@@ -21,10 +21,12 @@ class Metric:
 
     needs: what the model must provide ("encode", "layers", ...); where it lacks one the cell says "not defined".
     direction: "min" or "max", whichever is better.
+    repeatable: the same context gives the same numbers; times do not.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"decode"})
     direction: ClassVar[str] = "min"
+    repeatable: ClassVar[bool] = True
 
     def measure(self, model: Generator, data: Splits, context: Context) -> dict[str, float]:
         """{name: value}. The value under the metric's registered name is the table's; others are kept as details.
@@ -37,6 +39,21 @@ class Metric:
         """Everything that decides the number besides model and data: plain values, for the record."""
         return asdict(self)
 
+    def notes(self) -> list[str]:
+        """What departs from the protocol that the name stands for, a few words each; empty where nothing does."""
+        return []
+
     def label(self, name: str) -> str:
         """The header of a column of this metric, registered as `name`: the name, with whatever departs from its protocol."""
-        return name
+        notes = self.notes()
+        return f"{name} ({', '.join(notes)})" if notes else name
+
+
+def short_count(count: int) -> str:
+    """A count as a name shows it: 50000 -> "50k", 1500 -> "1500"."""
+    return f"{count // 1000}k" if count >= 1000 and count % 1000 == 0 else str(count)
+
+
+def weights_notes(used: Mapping[str, Any]) -> list[str]:
+    """What a header says of weights in use (genae.features.weights.used): nothing, unless they are not the published ones."""
+    return [f"unpublished weights {used['sha256'][:8]}"] if used["published"] is False else []

@@ -1,0 +1,41 @@
+"""Weight files of random numbers under the published files' names: all but the published numbers can be tested anywhere.
+
+He-normal convolutions (He et al., 2015) keep a signal's size through a network, so features differ between images.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from genae.features import inception
+from genae.features.weights import WEIGHTS
+
+NAMES = ("inception-2015", "alexnet", "vgg16", "vgg19")
+
+
+def write_random_weights(folder: Path, name: str, seed: int = 0) -> Path:
+    """Write weights `name` into `folder`, a file that torch reads as it reads the published one. Returns its path."""
+    network = _network(name)
+    generator = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / WEIGHTS[name].file
+    torch.save(network.state_dict(), path)
+    return path
+
+
+def _network(name: str) -> nn.Module:
+    if name == "inception-2015":
+        return inception.network()
+    import torchvision
+
+    with torch.device("meta"):
+        network = getattr(torchvision.models, name)(weights=None)
+    network.features.to_empty(device="cpu")
+    for parameter in network.features.parameters():
+        nn.init.zeros_(parameter)
+    network.classifier = nn.Identity()  # LPIPS and perceptual losses do without
+    return network

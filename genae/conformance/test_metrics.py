@@ -1,0 +1,169 @@
+"""What holds for every registered metric, third-party ones included: on an autoencoder small enough to see through.
+
+Published weights are stood in for by random ones, so every metric runs everywhere.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from genae.conformance.names import registered
+from genae.conformance.random_weights import NAMES as WEIGHT_NAMES
+from genae.conformance.random_weights import write_random_weights
+from genae.context import Context
+from genae.data.dataset import Dataset, Splits
+from genae.latent import Sphere
+from genae.metrics.metric import Metric, MissingWeights
+from genae.models.autoencoder import Autoencoder
+from genae.registry import METRICS
+from genae.schedule import Growth
+
+SIZE, DIM, LAYERS = 32, 6, 3
+NAMES = registered(METRICS)
+
+
+class Encoder(nn.Module):
+    """Images -> raw codes, linearly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3 * SIZE * SIZE, DIM, generator=torch.Generator().manual_seed(1)) / 30)
+
+    def forward(self, images: Tensor, growth: Growth | None) -> Tensor:
+        return images.flatten(1) @ self.weight
+
+
+class Decoder(nn.Module):
+    """Codes, one for all layers or one each -> images: a smooth picture per layer and code dimension, summed."""
+
+    num_layers = LAYERS
+
+    def __init__(self) -> None:
+        super().__init__()
+        coarse = torch.randn(LAYERS * DIM, 3, 4, 4, generator=torch.Generator().manual_seed(2))
+        pictures = nn.functional.interpolate(coarse, SIZE, mode="bilinear")
+        self.pictures = nn.Parameter(pictures.reshape(LAYERS, DIM, 3, SIZE, SIZE))
+
+    def forward(self, codes: Tensor, growth: Growth | None) -> Tensor:
+        if codes.ndim == 2:
+            codes = codes[:, None].expand(-1, LAYERS, -1)
+        return torch.einsum("nld,ldchw->nchw", codes, self.pictures)
+
+
+def autoencoder() -> Autoencoder:
+    return Autoencoder(Sphere(DIM), Encoder(), Decoder()).eval()
+
+
+def split_of(name: str) -> Dataset:
+    images = np.random.default_rng(len(name)).integers(0, 256, (12, 3, SIZE, SIZE), dtype=np.uint8)
+    return Dataset("noise", name, images, hashlib.sha256(images.tobytes()).hexdigest())
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One metric, measured as the tests need it, each measurement taken once."""
+
+    metric: Metric
+
+    @cached_property
+    def model(self) -> Autoencoder:
+        return autoencoder()
+
+    @cached_property
+    def first(self) -> dict[str, float]:
+        return self.measure(Context())
+
+    def measure(self, context: Context) -> dict[str, float]:
+        with torch.inference_mode():
+            return self.metric.measure(self.model, Splits(split_of), context)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    for name in WEIGHT_NAMES:
+        write_random_weights(folder, name)
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def surroundings(weights, tmp_path_factory):
+    """Random weights and an empty cache, for the whole module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENAE_WEIGHTS", str(weights))
+        patch.setenv("GENAE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def measured(request, surroundings) -> Measured:
+    return Measured(METRICS.build({"name": request.param, **METRICS[request.param].small}))
+
+
+@pytest.fixture
+def name(request) -> str:
+    return request.node.callspec.params["measured"]
+
+
+def test_the_value_stands_under_the_metrics_own_name_and_all_are_finite_floats(measured, name):
+    assert name in measured.first
+    assert all(type(value) is float and math.isfinite(value) for value in measured.first.values())
+
+
+def test_the_same_context_gives_the_same_numbers(measured):
+    again = measured.measure(Context())
+    assert again == measured.first if measured.metric.repeatable else again.keys() == measured.first.keys()
+
+
+def test_the_batch_size_of_the_context_does_not_matter(measured):
+    other = measured.measure(Context(batch_size=3))
+    assert other.keys() == measured.first.keys()
+    if measured.metric.repeatable:
+        assert all(math.isclose(other[key], value, rel_tol=1e-3) for key, value in measured.first.items())
+
+
+def test_measuring_leaves_the_model_as_it_was(measured):
+    untouched = autoencoder().state_dict()
+    assert measured.first
+    assert not measured.model.training
+    assert all(torch.equal(value, untouched[key]) for key, value in measured.model.state_dict().items())
+
+
+def test_the_protocol_is_plain_json_and_holds_every_setting(measured):
+    protocol = measured.metric.protocol(Splits(split_of), Context())
+    assert json.loads(json.dumps(protocol, allow_nan=False)) == protocol
+    assert protocol.items() >= vars(measured.metric).items()
+
+
+def test_a_metric_that_draws_says_its_seed_and_draws_otherwise_from_another(measured, name):
+    protocol = measured.metric.protocol(Splits(split_of), Context(seed=1))
+    if "seed" in protocol:
+        assert protocol["seed"] == 1
+        assert measured.measure(Context(seed=1))[name] != measured.first[name]
+
+
+def test_what_the_metric_needs_is_something_that_a_model_can_provide(measured):
+    assert measured.metric.needs <= {"decode", "encode", "layers", "posterior", "log_prob"}
+    assert measured.metric.direction in {"min", "max"}
+
+
+def test_the_header_begins_with_the_name(measured, name):
+    assert measured.metric.label(name).startswith(name)
+
+
+def test_without_its_weights_a_metric_says_which_command_gets_them(measured, name, monkeypatch, tmp_path):
+    monkeypatch.delenv("GENAE_WEIGHTS")
+    monkeypatch.setenv("GENAE_CACHE", str(tmp_path))
+    protocol = measured.metric.protocol(Splits(split_of), Context())  # can be asked for all the same
+    assert measured.metric.label(name).startswith(name)
+    if protocol.get("weights", {"sha256": ""})["sha256"] is None:
+        with pytest.raises(MissingWeights, match=r"^needs weights: genae weights fetch [a-z0-9-]+$") as missing:
+            measured.measure(Context())
+        assert str(missing.value).endswith(missing.value.name)

@@ -1,0 +1,80 @@
+"""THE CONTRACT of feature extractors: a frozen network that turns images into numbers, and which weights it holds.
+
+A registered factory takes keyword-only settings and returns an Extractor, or a Distance. Both are in eval mode, take float
+images [N, 1 or 3, H, W] nominally in [-1, 1], of any size unless they say otherwise, and give per image what they would give it
+alone.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Extractor(nn.Module):
+    """Images -> one vector each.
+
+    dims: length of the vector.  digest: sha256 of the weights used.  published: they are the published ones.
+    """
+
+    dims: int
+    digest: str
+    published: bool = True
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, dims]."""
+        raise NotImplementedError
+
+
+class MapExtractor(Extractor):
+    """An extractor that shows its intermediate maps too."""
+
+    def maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        """[N, C, H, W] -> one map [N, C_k, H_k, W_k] per layer looked at, finest first."""
+        raise NotImplementedError
+
+
+class Distance(nn.Module):
+    """Two batches of images -> how far apart each pair looks. digest and published: as of an Extractor."""
+
+    digest: str
+    published: bool = True
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """[N, C, H, W] twice -> [N]."""
+        raise NotImplementedError
+
+
+class MapDistance(Distance):
+    """The mean over layers of the squared distance between unit-normalised features, averaged over positions.
+
+    d(a, b) = 1/K sum_k 1/(H_k W_k) sum_hw || f_k(a)_hw / |f_k(a)_hw|  -  f_k(b)_hw / |f_k(b)_hw| ||^2
+
+    That is LPIPS (Zhang et al., 2018, Eq. 1) with every learned channel weight 1, and the mean of layers for the sum; it lies
+    in [0, 4].
+    """
+
+    def __init__(self, extractor: MapExtractor) -> None:
+        super().__init__()
+        self.extractor = extractor
+        self.digest, self.published = extractor.digest, extractor.published
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        maps = self.extractor.maps(torch.cat([a, b]))
+        halves = [layer.chunk(2) for layer in maps]
+        return unit_distance([half[0] for half in halves], [half[1] for half in halves])
+
+
+def unit_distance(maps_a: Sequence[Tensor], maps_b: Sequence[Tensor], eps: float = 1e-10) -> Tensor:
+    """The distance of MapDistance between two sets of maps, [N]."""
+    layers = [
+        (F.normalize(a, dim=1, eps=eps) - F.normalize(b, dim=1, eps=eps)).square().sum(1).mean((1, 2))
+        for a, b in zip(maps_a, maps_b, strict=True)
+    ]
+    return torch.stack(layers).mean(0)
+
+
+def frozen(network: nn.Module) -> nn.Module:
+    """The network in eval mode, without gradients for its weights."""
+    return network.eval().requires_grad_(False)

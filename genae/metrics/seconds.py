@@ -1,0 +1,77 @@
+"""How long a model takes per image: the median over repeats of the time of a batch, after one that does not count."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from genae.context import Context
+from genae.data.dataset import Splits
+from genae.metrics.images import real_images
+from genae.metrics.metric import Metric
+from genae.models.autoencoder import Autoencoder, Generator
+from genae.registry import METRICS
+
+
+@dataclass(kw_only=True)
+class Seconds(Metric):
+    """Seconds per image. batch_size: images at a time.  repeats: batches timed."""
+
+    name: ClassVar[str]
+    repeatable: ClassVar[bool] = False
+    batch_size: int = 16
+    repeats: int = 20
+
+    def work(self, model: Generator, data: Splits, context: Context) -> Callable[[], Tensor]:
+        """What is timed, on one batch that is already on the device."""
+        raise NotImplementedError
+
+    def measure(self, model: Generator, data: Splits, context: Context) -> dict[str, float]:
+        work = self.work(model, data, context)
+        _seconds(work, context.device)  # the first call allocates
+        times = torch.tensor([_seconds(work, context.device) for _ in range(self.repeats)], dtype=torch.float64)
+        times /= self.batch_size
+        return {self.name: times.median().item(), "fastest": times.min().item(), "slowest": times.max().item()}
+
+    def protocol(self, data: Splits, context: Context) -> dict[str, Any]:
+        return super().protocol(data, context) | {"device": context.device.type, "threads": torch.get_num_threads()}
+
+
+@METRICS.add("encode-seconds", small={"batch_size": 2, "repeats": 2})
+@dataclass(kw_only=True)
+class EncodeSeconds(Seconds):
+    """Seconds to encode an image."""
+
+    name: ClassVar[str] = "encode-seconds"
+    needs: ClassVar[frozenset[str]] = frozenset({"decode", "encode"})
+
+    def work(self, model: Autoencoder, data: Splits, context: Context) -> Callable[[], Tensor]:
+        images = torch.cat(list(real_images(data.test.first(self.batch_size), context)))
+        images = images[torch.arange(self.batch_size, device=images.device) % len(images)]  # again from the first, if too few
+        return lambda: model.encode(images)
+
+
+@METRICS.add("decode-seconds", small={"batch_size": 2, "repeats": 2})
+@dataclass(kw_only=True)
+class DecodeSeconds(Seconds):
+    """Seconds to decode an image."""
+
+    name: ClassVar[str] = "decode-seconds"
+
+    def work(self, model: Generator, data: Splits, context: Context) -> Callable[[], Tensor]:
+        codes = model.prior(self.batch_size, context.generator("codes to time"))
+        return lambda: model.decode(codes)
+
+
+def _seconds(work: Callable[[], Tensor], device: torch.device) -> float:
+    """One call, on the clock; a GPU is waited for at both ends."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    began = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
