@@ -1,0 +1,78 @@
+"""Endless seeded batches from memory-mapped uint8, at a phase's resolution.
+
+A batch is a pure function of (seed, images seen): image number i of training is image i mod N of epoch i div N, whose order and
+flips are drawn from (seed, epoch). So a resumed run needs no state, a batch may run over an epoch's end, and whoever takes some
+rows of a batch (a rank of several) takes the same images as one that takes all.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genae.data.dataset import Dataset
+from genae.pixels import blend, from_uint8
+from genae.randomness import seed_for
+from genae.schedule import Phase
+
+
+class Loader:
+    """Shuffled batches of a data set.
+
+    seed: of the order and the flips.  flip: mirror each image with probability 1/2.  device: where batches are made.
+    """
+
+    def __init__(self, dataset: Dataset, *, seed: int, flip: bool, device: torch.device | str = "cpu") -> None:
+        if not len(dataset):
+            raise ValueError(f"{dataset.name} has no images")
+        self.seed = seed
+        self.flip = flip
+        self.device = torch.device(device)
+        self._images = np.asarray(dataset.images)  # drops np.memmap, whose every slice costs microseconds
+        self._epoch = lru_cache(maxsize=2)(self._draw_epoch)  # for a batch that runs over an epoch's end
+
+    def batch(self, images_seen: int, phase: Phase, rows: slice = slice(None)) -> Tensor:
+        """The phase's next batch after `images_seen` images: float32 [B, C, r, r] in [-1, 1], channels_last, at phase.growth.
+
+        rows: which of the batch's rows are wanted.
+        """
+        indices, flips = self.draw(images_seen, phase.batch_size)
+        pixels = torch.from_numpy(self._gather(indices[rows], flips[rows]))
+        if self.device.type == "cuda":
+            pixels = pixels.pin_memory()
+        images = from_uint8(pixels.to(self.device, non_blocking=True))  # a quarter of the bytes travel, then they are scaled
+        return blend(images, phase.growth).contiguous(memory_format=torch.channels_last)
+
+    def draw(self, images_seen: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Which images come next: their indices int64 [count], and whether each is flipped, bool [count]."""
+        num_images = len(self._images)
+        parts = []
+        while count:
+            epoch, begin = divmod(images_seen, num_images)
+            taken = min(count, num_images - begin)
+            parts.append(self._epoch(epoch)[:, begin : begin + taken])
+            images_seen, count = images_seen + taken, count - taken
+        indices, flips = np.concatenate(parts, axis=1)
+        return indices, flips.astype(bool)
+
+    def _draw_epoch(self, epoch: int) -> np.ndarray:
+        """int64 [2, N]: a permutation of the images, and the flips in that order."""
+        generator = np.random.Generator(np.random.Philox(seed_for(self.seed, "order", epoch)))
+        num_images = len(self._images)
+        order = generator.permutation(num_images)
+        return np.stack([order, generator.integers(0, 2, num_images) if self.flip else np.zeros_like(order)])
+
+    def _gather(self, indices: np.ndarray, flips: np.ndarray) -> np.ndarray:
+        """uint8 [B, C, H, W]: copies of the images, some of them mirrored."""
+        gathered = self._images[indices]
+        if flips.any():
+            gathered[flips] = mirrored(gathered[flips])
+        return gathered
+
+
+def mirrored(images: np.ndarray) -> np.ndarray:
+    """uint8 [N, C, H, W], left and right exchanged: whole words in reverse order, then the bytes of each."""
+    word = next(size for size in (8, 4, 2, 1) if images.shape[-1] % size == 0)
+    words = np.ascontiguousarray(images).view(f"u{word}")
+    return words[..., ::-1].byteswap().view(np.uint8)

@@ -1,0 +1,196 @@
+"""`genae data prepare | list | verify`: a user's own copy -> a pack, once. Plain values in, plain values out."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genae.cache import make_whole
+from genae.data.packs import DESCRIPTION_FILE, Chunk, packs_dir, read_description, verify_pack, write_pack
+from genae.data.pictures import check_crop
+from genae.data.sources import SOURCES, Packing, SetAside
+from genae.registry import suggestion
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a pack holds, as dataset.json says. digests: split -> sha256; set_aside: files left out, with the reason."""
+
+    name: str
+    path: Path
+    source: str
+    licence: str
+    resolution: int
+    channels: int
+    crop: str | None
+    split_rule: str
+    num_images: dict[str, int]
+    digests: dict[str, str]
+    set_aside: tuple[SetAside, ...]
+    notes: tuple[str, ...]
+
+
+def prepare(
+    name: str,
+    source: str | Path,
+    *,
+    pack: str | None = None,
+    resolution: int | None = None,
+    crop: str | None = None,
+    channels: int | None = None,
+    test_share: float = 0.1,
+    replace: bool = False,
+    progress: Progress | None = None,
+) -> Summary:
+    """Pack the copy of data set `name` that lies in the folder `source`. The pack is whole or not there at all.
+
+    pack: the pack's name; needed for "folder", else the data set's own.  resolution, crop, channels: the source's defaults.
+    crop: "center", "none" or a number of pixels (see pictures.py).  test_share: of "folder" without train/ and test/.
+    replace: put the new pack in the place of one of that name.  progress(done, total): called as images are read.
+    Raises ValueError for what cannot be prepared; single files that are damaged or odd are set aside, in the summary.
+    """
+    if name not in SOURCES:
+        raise ValueError(f"no way to prepare {name!r}; {suggestion(name, SOURCES)}")
+    kind = SOURCES[name]
+    target = packs_dir() / _checked_name(pack or kind.pack)
+    if target.exists() and not replace:
+        raise ValueError(f"there is a pack {target.name!r} already, in {target}; choose another --name, or pass --replace")
+    source = Path(source).expanduser()
+    if not source.is_dir():
+        raise ValueError(f"--source {source} is not a folder")
+    packing = Packing(
+        resolution=_checked_resolution(resolution or kind.resolution),
+        channels=_checked_channels(name, channels),
+        crop=_checked_crop(name, crop),
+        test_share=_checked_share(test_share),
+    )
+
+    reading = kind.read(source, packing)
+    if not reading.num_files:
+        raise ValueError(f"{source} has no usable image{_reasons(reading.set_aside)}")
+    done = _Counter(reading.num_files, progress)
+
+    def describe() -> dict[str, Any]:
+        return {
+            "name": target.name,
+            "source": name,
+            "licence": kind.licence,
+            "homepage": kind.homepage,
+            "resolution": packing.resolution,
+            "channels": packing.channels,
+            "crop": packing.crop,
+            "resize": reading.resize,
+            "split_rule": reading.split_rule,
+            "set_aside": [entry._asdict() for entry in reading.set_aside],
+            "notes": reading.notes,
+        }
+
+    def build(folder: Path) -> None:
+        try:
+            write_pack(folder, {split: done.counting(chunks) for split, chunks in reading.splits.items()}, describe)
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}{_reasons(reading.set_aside)}") from None
+
+    make_whole(target, build, folder=True, replace=replace)
+    return summary_of(target)
+
+
+def list_packs() -> list[Summary]:
+    """Every prepared pack, by name."""
+    if not packs_dir().is_dir():
+        return []
+    folders = sorted(path.parent for path in packs_dir().glob(f"*/{DESCRIPTION_FILE}"))
+    return [summary_of(folder) for folder in folders if not folder.name.startswith(".")]
+
+
+def verify(pack: str) -> list[str]:
+    """What is wrong with a prepared pack, one line each; empty when it is as written. Raises ValueError for no such pack."""
+    folder = packs_dir() / pack
+    if not folder.is_dir():
+        raise ValueError(f"no pack {pack!r} in {packs_dir()}; {suggestion(pack, (summary.name for summary in list_packs()))}")
+    return verify_pack(folder)
+
+
+def summary_of(folder: Path) -> Summary:
+    """The summary of the pack in a folder."""
+    description = read_description(folder)
+    splits = description["splits"]
+    return Summary(
+        name=description["name"],
+        path=folder,
+        source=description["source"],
+        licence=description["licence"],
+        resolution=description["resolution"],
+        channels=description["channels"],
+        crop=description["crop"],
+        split_rule=description["split_rule"],
+        num_images={split: found["num_images"] for split, found in splits.items()},
+        digests={split: found["digest"] for split, found in splits.items()},
+        set_aside=tuple(SetAside(**entry) for entry in description["set_aside"]),
+        notes=tuple(description["notes"]),
+    )
+
+
+class _Counter:
+    """Counts images over all splits, for a progress bar."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self.done = 0
+        self.total = total
+        self.progress = progress
+
+    def counting(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+        for chunk in chunks:
+            self.done += len(chunk[0])
+            if self.progress:
+                self.progress(self.done, self.total)
+            yield chunk
+
+
+def _reasons(set_aside: list[SetAside]) -> str:
+    """The end of an error message: the first few files that were set aside."""
+    if not set_aside:
+        return ""
+    few = "; ".join(f"{file} {reason}" for file, reason in set_aside[:5])
+    return f" ({len(set_aside)} set aside: {few}{'; ...' if len(set_aside) > 5 else ''})"
+
+
+def _checked_name(pack: str | None) -> str:
+    if pack is None:
+        raise ValueError("a folder's pack needs a name: --name my-images")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}", pack):
+        raise ValueError(f"--name {pack!r}: use letters, digits and hyphens, at most 64")
+    return pack
+
+
+def _checked_resolution(resolution: int) -> int:
+    if resolution < 4 or resolution & (resolution - 1):
+        raise ValueError(f"--resolution {resolution}: use a power of two, from 4")
+    return resolution
+
+
+def _checked_crop(name: str, crop: str | None) -> str | None:
+    default = SOURCES[name].crop
+    if crop is None:
+        return default
+    if default is None:
+        raise ValueError(f"{name} is not cropped; leave --crop out")
+    return check_crop(crop)
+
+
+def _checked_channels(name: str, channels: int | None) -> int:
+    own = SOURCES[name].channels
+    if channels is None or channels == own:
+        return own
+    if SOURCES[name].crop is None or channels not in (1, 3):
+        raise ValueError(f"--channels {channels}: {name} has {own}" if SOURCES[name].crop is None else "--channels is 1 or 3")
+    return channels
+
+
+def _checked_share(test_share: float) -> float:
+    if not 0 < test_share < 1:
+        raise ValueError(f"--test-share {test_share}: use a number between 0 and 1, as 0.1")
+    return test_share

@@ -1,0 +1,240 @@
+"""Drawn faces in colour, whose factors of variation are known, at any power-of-two resolution.
+
+A face is a function of its factors, and its factors of (seed, index): face i is the same however many are drawn, in whatever
+order, beside whichever others, and at every resolution. Each factor belongs to a scale, so that style mixing, conditional
+sampling and invariance can be scored: coarse ones move outlines, middle ones features, fine ones only colours and patterns.
+
+Shapes are signed distances on the plane [-1, 1] x [-1, 1] (x right, y down), covered by 1/2 - distance / pixel width, clipped.
+Features sit on a round head: azimuth turns it, so they shift by sin and narrow by cos, and the mirrored face has the mirrored
+azimuth. Per pixel only + - * / and square roots are taken, which IEEE 754 rounds alike on every machine: equal bytes anywhere.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from genae.data.drawing import Canvas, Shape, curved_band, ellipse, ring, slab
+from genae.randomness import seed_for
+
+REVISION = 1  # raised when the same factors come to draw other pixels
+RESOLUTIONS = (16, 32, 64, 128, 256)
+_DRAWN_AT_LEAST = 64  # smaller faces are averaged from this, as thin lines need it
+_PIXELS_AT_ONCE = 65_536  # faces are drawn in groups whose planes stay in a core's cache
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One factor of variation: continuous in [low, high], or an index into choices.
+
+    scale: "coarse", "middle" or "fine", the size of what it changes.
+    """
+
+    name: str
+    scale: Literal["coarse", "middle", "fine"]
+    meaning: str
+    low: float = 0.0
+    high: float = 1.0
+    choices: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> Literal["continuous", "categorical"]:
+        return "categorical" if self.choices else "continuous"
+
+
+FACTORS = (  # one is added at the end only: the draws of those before it stay
+    Factor("azimuth", "coarse", "turned to the left of the image (-1, 32 degrees) .. to its right (1)", -1, 1),
+    Factor("head_shape", "coarse", "round and wide (-1) .. long and narrow (1)", -1, 1),
+    Factor("hair_style", "coarse", "outline of the hair", choices=("short", "long", "curly")),
+    Factor("expression", "middle", "frown (-1) .. smile (1)", -1, 1),
+    Factor("mouth_opening", "middle", "closed (0) .. open (1)"),
+    Factor("eyebrows", "middle", "worried, inner ends up (-1) .. cross, inner ends down (1)", -1, 1),
+    Factor("glasses", "middle", "what is worn", choices=("none", "round", "dark")),
+    Factor("skin_tone", "fine", "pale (0) .. dark (1)"),
+    Factor("hair_color", "fine", "of hair and eyebrows", choices=("black", "brown", "red", "blond", "grey", "blue")),
+    Factor("background_color", "fine", "along red, yellow, green, cyan, blue, violet (0 .. 1)"),
+    Factor("texture", "fine", "of the background", choices=("plain", "bands", "columns", "checks")),
+)
+
+# Colours in [0, 1]: ramps are read between their stops, lists by index.
+_SKIN = np.array([(1.0, 0.88, 0.78), (0.95, 0.76, 0.6), (0.82, 0.58, 0.41), (0.59, 0.38, 0.25), (0.36, 0.22, 0.15)])
+_BACKGROUND = np.array(
+    [(0.9, 0.45, 0.42), (0.93, 0.79, 0.4), (0.52, 0.77, 0.46), (0.4, 0.76, 0.78), (0.42, 0.55, 0.88), (0.69, 0.5, 0.83)]
+)
+_HAIR = np.array(
+    [(0.1, 0.09, 0.1), (0.38, 0.22, 0.12), (0.7, 0.27, 0.1), (0.94, 0.78, 0.37), (0.74, 0.74, 0.77), (0.2, 0.33, 0.76)]
+)
+_CLOTHES, _WHITE, _IRIS, _BLACK = (0.25, 0.28, 0.4), (0.98, 0.98, 0.98), (0.24, 0.3, 0.35), (0.06, 0.05, 0.07)
+_FRAME, _LENS, _LIPS, _MOUTH, _TEETH = (
+    (0.1, 0.09, 0.13),
+    (0.8, 0.92, 1.0),
+    (0.75, 0.25, 0.27),
+    (0.3, 0.06, 0.09),
+    (0.97, 0.96, 0.93),
+)
+
+_TURN = np.deg2rad(32)  # azimuth 1
+_EYE_ANGLE = np.deg2rad(26)  # of each eye from the middle of the face
+
+
+def sample_factors(indices: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """The factors of faces `indices` of the stream `seed`: float32 [N] for continuous ones, int64 [N] for categorical ones."""
+    drawn = np.empty((len(indices), len(FACTORS)))
+    for row, index in enumerate(indices):
+        generator = np.random.Generator(np.random.Philox(seed_for("synthetic-faces", seed, int(index))))
+        drawn[row] = generator.random(len(FACTORS))
+    return {factor.name: _scaled(factor, drawn[:, column]) for column, factor in enumerate(FACTORS)}
+
+
+def _scaled(factor: Factor, uniform: np.ndarray) -> np.ndarray:
+    if factor.choices:
+        return (uniform * len(factor.choices)).astype(np.int64)
+    return (factor.low + (factor.high - factor.low) * uniform).astype(np.float32)
+
+
+def draw(factors: Mapping[str, np.ndarray], resolution: int) -> np.ndarray:
+    """Faces as uint8 [N, 3, resolution, resolution].
+
+    factors: every one of FACTORS, an array [N] each, of any values in range. Raises ValueError for others.
+    """
+    values = _checked(factors, resolution)
+    count, drawn_at = len(values["azimuth"]), max(resolution, _DRAWN_AT_LEAST)
+    group = max(1, _PIXELS_AT_ONCE // drawn_at**2)
+    faces = np.empty((count, 3, resolution, resolution), np.uint8)
+    for start in range(0, count, group):
+        rows = slice(start, start + group)
+        planes = _draw_group({name: column[rows] for name, column in values.items()}, drawn_at)
+        while planes.shape[-1] > resolution:  # written out, because the order of a mean's additions is NumPy's own affair
+            columns = planes[..., 0::2] + planes[..., 1::2]
+            planes = (columns[..., 0::2, :] + columns[..., 1::2, :]) * np.float32(0.25)
+        faces[rows] = np.rint(planes * np.float32(255)).clip(0, 255).transpose(1, 0, 2, 3)
+    return faces
+
+
+def _checked(factors: Mapping[str, np.ndarray], resolution: int) -> dict[str, np.ndarray]:
+    if resolution not in RESOLUTIONS:
+        raise ValueError(f"resolution {resolution}: faces are drawn at {', '.join(map(str, RESOLUTIONS))} pixels")
+    names = [factor.name for factor in FACTORS]
+    if set(factors) != set(names):
+        raise ValueError(f"a face needs exactly the factors {', '.join(names)}; given: {', '.join(factors)}")
+    values = {}
+    for factor in FACTORS:
+        column = np.asarray(factors[factor.name])
+        low, high = (0, len(factor.choices) - 1) if factor.choices else (factor.low, factor.high)
+        if column.ndim != 1 or not ((column >= low) & (column <= high)).all():
+            raise ValueError(f"factor {factor.name!r} must be an array [N] of values from {low} to {high}")
+        values[factor.name] = column
+    if len({len(column) for column in values.values()}) != 1:
+        raise ValueError("every factor needs one value for each face")
+    return values
+
+
+def _draw_group(values: Mapping[str, np.ndarray], resolution: int) -> np.ndarray:
+    """A few faces, back to front, as planes float32 [3, n, R, R] in [0, 1]."""
+    given = {name: column.reshape(-1, 1, 1) for name, column in values.items()}  # [n, 1, 1]: one value a picture
+    turn = given["azimuth"].astype(np.float64) * _TURN
+    narrow = (given["head_shape"].astype(np.float64) + 1) / 2  # 0 .. 1
+    width, height = 0.66 - 0.17 * narrow, 0.66 + 0.1 * narrow  # half axes of the head
+    middle = 0.12 - 0.02 * narrow  # its height in the picture
+    style, glasses = given["hair_style"], given["glasses"]
+    short, long, curly = style == 0, style == 1, style == 2
+    skin = _ramp(_SKIN, values["skin_tone"])
+    hair = _HAIR[values["hair_color"]].T[..., None, None]  # [3, n, 1, 1]
+
+    def across(angle: float | np.ndarray, depth: float = 1.0) -> np.ndarray:
+        """x of a point of the head's surface that sits `angle` from the middle of the face."""
+        return width * depth * np.sin(turn + angle)
+
+    def narrowing(angle: float = 0.0) -> np.ndarray:
+        """How much the turn narrows what lies on the surface there."""
+        return np.cos(turn + angle).clip(0.3)
+
+    canvas = Canvas(_background(values, resolution), resolution)
+
+    # Behind the head: long or curly hair, shoulders, neck, ears.
+    back = across(0, -0.2)
+    canvas.paint(*ellipse(back, middle - 0.12, width * 1.42, height * 1.3), hair, curly)
+    canvas.paint(*ellipse(back * 0.6, middle + 0.2, width * 1.2, height * 1.32), hair, long)
+    canvas.paint(*ellipse(0.0, 1.3, 0.86, 0.46), _CLOTHES)
+    canvas.paint(*slab(0.0, middle + 0.75, width * 0.4, 0.35), skin * 0.8)
+    for side in (-1, 1):
+        canvas.paint(*ellipse(across(side * np.pi / 2, 1.03), middle + 0.06, 0.09, 0.14), skin * 0.88, ~curly)
+
+    # The head: lit from the front, so its far side is a little darker.
+    head, head_box = ellipse(0.0, middle, width, height)
+    canvas.paint(head, head_box, skin * 0.86)
+    lit = across(0, 0.22)
+    for share, light in ((0.93, 0.93), (0.82, 1.0)):
+        canvas.paint(_both(head, ellipse(lit, middle, width * share * 1.08, height * share * 1.08)[0]), head_box, skin * light)
+
+    # Hair in front: what of the skull the opening about the face leaves; it turns with the face.
+    skull_width, skull_height = width * 1.06, height * 1.06
+    skull, skull_box = ellipse(across(0, -0.06), middle - 0.04, skull_width, skull_height)
+    opening, _ = ellipse(across(0, 0.5), middle + 0.2, width * 0.9, height * 0.9)
+    end = np.where(short, middle - 0.02, np.where(curly, middle + 0.05, middle + 0.5))  # how far down it reaches at the side
+    canvas.paint(lambda x, y: np.maximum(np.maximum(skull(x, y), -opening(x, y)), y - end), skull_box, hair)
+    for side in (-1, 1):  # the ear on the side that comes forward
+        angle = side * np.pi / 2
+        toward = (np.cos(turn + angle) / 0.3).clip(0, 1)
+        canvas.paint(*ellipse(across(angle, 1.0), middle + 0.06, 0.08, 0.13), skin * 0.88, toward * short)
+
+    # Features.
+    eye_level = middle - 0.02
+    for side in (-1, 1):
+        angle = side * _EYE_ANGLE
+        x, squeeze = across(angle), narrowing(angle) / np.cos(_EYE_ANGLE)
+        canvas.paint(*ellipse(x, eye_level, 0.15 * squeeze, 0.115), _WHITE)
+        canvas.paint(*ellipse(x, eye_level + 0.005, 0.085 * squeeze, 0.09), _IRIS)
+        canvas.paint(*ellipse(x, eye_level + 0.005, 0.05 * squeeze, 0.055), _BLACK)
+        canvas.paint(*ellipse(x, eye_level - 0.035, 0.024 * squeeze, 0.024), _WHITE)
+        tilt = side * given["eyebrows"] * -0.075
+        brow = curved_band(x, eye_level - 0.21, 0.17 * squeeze, 0.035, tilt, -0.04)
+        canvas.paint(*brow, hair * 0.75)
+    canvas.paint(*ellipse(across(0, 1.12), middle + 0.19, 0.085 * narrowing(), 0.06), skin * 0.78)
+    canvas.paint(*ellipse(across(0, 1.16), middle + 0.165, 0.065 * narrowing(), 0.05), skin * 0.97)
+
+    # The mouth: lips about an opening; its ends rise in a smile.
+    smile, opened = given["expression"].astype(np.float64), given["mouth_opening"].astype(np.float64)
+    mouth_x, mouth_y = across(0, 1.02), middle + 0.42 * height / 0.66 - 0.02
+    mouth_width, bend = 0.27 * narrowing() * (0.9 + 0.1 * smile), -0.12 * smile
+    canvas.paint(*curved_band(mouth_x, mouth_y, mouth_width, 0.05 + 0.07 * opened, 0.0, bend), _LIPS)
+    canvas.paint(*curved_band(mouth_x, mouth_y, mouth_width * 0.8, 0.012 + 0.07 * opened, 0.0, bend * 0.64), _MOUTH)
+
+    # Glasses: two rings and a bridge.
+    worn, dark = glasses > 0, glasses == 2
+    for side in (-1, 1):
+        angle = side * _EYE_ANGLE
+        x, squeeze = across(angle, 1.04), narrowing(angle) / np.cos(_EYE_ANGLE)
+        lens = (x, eye_level + 0.01, 0.205 * squeeze, 0.19)
+        canvas.paint(*ellipse(*lens), _LENS, 0.3 * (glasses == 1))
+        canvas.paint(*ellipse(*lens), _FRAME, 0.92 * dark)
+        canvas.paint(*ring(*lens, 0.028), _FRAME, worn)
+        outer, temple = x + side * 0.2 * squeeze, across(side * np.pi / 2)
+        arm = (outer + temple) / 2, eye_level - 0.02, np.abs(temple - outer) / 2, 0.025
+        canvas.paint(*slab(*arm), _FRAME, worn & (side * (temple - outer) > 0))
+    gap = (across(_EYE_ANGLE, 1.04) - across(-_EYE_ANGLE, 1.04)) / 2 - 0.19 * narrowing()
+    canvas.paint(*slab(across(0, 1.08), eye_level - 0.02, gap.clip(0.02), 0.025), _FRAME, worn)
+    return canvas.planes
+
+
+def _both(first: Shape, second: Shape) -> Shape:
+    return lambda x, y: np.maximum(first(x, y), second(x, y))
+
+
+def _ramp(stops: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Colours [3, n, 1, 1] at positions [n] in [0, 1] of a ramp [k, 3]."""
+    at = np.linspace(0, 1, len(stops))
+    return np.stack([np.interp(position, at, stops[:, channel]) for channel in range(3)])[..., None, None]
+
+
+def _background(values: Mapping[str, np.ndarray], resolution: int) -> np.ndarray:
+    """The background's planes float32 [3, n, R, R]: a colour, and a pattern of cosines averaged over each pixel exactly."""
+    frequency = 4 * np.pi  # a period of a quarter of the picture: 4 pixels at 16x16
+    axis = (np.arange(resolution) + 0.5) * (2 / resolution) - 1
+    wave = (np.cos(frequency * axis) * np.sinc(frequency / np.pi / resolution)).astype(np.float32)
+    flat = np.ones_like(wave)
+    down = np.stack([flat * 0, wave, flat, wave])[values["texture"]]  # [n, R]
+    along = np.stack([flat, flat, wave, wave])[values["texture"]]
+    pattern = 1 + np.float32(0.13) * down[:, :, None] * along[:, None, :]
+    return (_ramp(_BACKGROUND, values["background_color"]).astype(np.float32) * pattern).clip(0, 1)
