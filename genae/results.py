@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 LABELS = ("table", "row", "data_name", "scale")  # what collect adds: where in which table the number stands
 CURVE = "curve.jsonl"
-ABOUT = "about.json"
 
 
 def append(path: Path, record: Mapping[str, Any]) -> None:
@@ -130,7 +129,7 @@ def export(records: Iterable[Record]) -> "pd.DataFrame":
     """One line per record, nested fields as `protocol.num_generated`; `.to_csv(path, index=False)` is for other tools."""
     import pandas as pd
 
-    return pd.DataFrame([dict(_flat(record)) for record in records])
+    return pd.DataFrame([dict(flat(record)) for record in records])
 
 
 def collect_pictures(
@@ -138,13 +137,10 @@ def collect_pictures(
     destination: Path,
     limit_bytes: int = 200_000,
     progress: Path | None = None,
-    about: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Copy one run's PNGs, and its loss curve thinned, into `destination`; what stood there before goes.
 
     progress: the run's progress.jsonl, by default the one beside `figures`.
-    about: plain values kept beside the pictures: {identity, checkpoint, images_seen, captions: {picture: text}}. A report
-        leaves pictures out whose identity is not the run's.
     Returns what had to be done to stay within `limit_bytes`, a sentence each: the largest picture is first reduced to 256
     colours, and dropped if that is not enough.
     """
@@ -154,8 +150,6 @@ def collect_pictures(
     curve = _progress_lines(progress)
     if curve:
         files[CURVE] = b"".join(map(_line, thin(curve)))
-    if about:
-        files[ABOUT] = json.dumps(about, indent=1, ensure_ascii=False).encode() + b"\n"
     pictures, notes = _within(
         {picture.name: picture.read_bytes() for picture in sorted(figures.glob("*.png"))},
         limit_bytes - sum(map(len, files.values())),
@@ -260,7 +254,7 @@ def _latest(records: Iterable[Record], group: Callable[[Record], Any]) -> list[R
     """
     groups: dict[Any, list[tuple[float, int, Record]]] = {}
     for index, record in enumerate(records):
-        groups.setdefault(group(record), []).append((_time(record), index, record))
+        groups.setdefault(group(record), []).append((seconds_of(record), index, record))
     chosen = []
     for members in groups.values():
         members.sort(key=lambda member: member[:2])
@@ -270,7 +264,7 @@ def _latest(records: Iterable[Record], group: Callable[[Record], Any]) -> list[R
     return [record for _, _, record in sorted(chosen, key=lambda member: member[1])]
 
 
-def _time(record: Mapping[str, Any]) -> float:
+def seconds_of(record: Mapping[str, Any]) -> float:
     """Seconds since 1970, of a time written as that or in ISO 8601."""
     time = record.get("time", 0.0)
     return datetime.fromisoformat(time).timestamp() if isinstance(time, str) else float(time or 0.0)
@@ -279,7 +273,7 @@ def _time(record: Mapping[str, Any]) -> float:
 def _order(record: Mapping[str, Any]) -> tuple:
     """The order of a table's file: by place first, so that a new number lands beside its neighbours."""
     row, data_name, column = place(record)
-    return record["scale"], row, data_name, record["seed"], column, _time(record), key(record)
+    return record["scale"], row, data_name, record["seed"], column, seconds_of(record), key(record)
 
 
 def _phase(line: Mapping[str, Any]) -> tuple:
@@ -299,10 +293,11 @@ def _progress_lines(path: Path) -> list[Record]:
     return [line for line in map(_parsed, path.read_bytes().split(b"\n")) if line is not None]
 
 
-def _flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(name, value) of all that is nested in a mapping, a name such as `protocol.num_generated`."""
     for name, value in record.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
@@ -328,10 +323,14 @@ def _within(pictures: dict[str, bytes], limit_bytes: int) -> tuple[dict[str, byt
 
 
 def _in_256_colours(png: bytes) -> bytes:
-    from PIL import Image
+    from PIL import Image, PngImagePlugin
 
+    picture = Image.open(io.BytesIO(png))
+    text = PngImagePlugin.PngInfo()  # its checkpoint and caption, which a report reads
+    for name, value in getattr(picture, "text", {}).items():
+        text.add_itxt(name, value)
     out = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").quantize(256).save(out, "PNG", optimize=True)
+    picture.convert("RGB").quantize(256).save(out, "PNG", optimize=True, pnginfo=text)
     return out.getvalue()
 
 

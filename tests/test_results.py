@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from genae import results
 
@@ -178,10 +178,13 @@ def test_export_flattens_nested_fields():
     assert "details" not in table
 
 
-def png(side, seed=0):
+def png(side, seed=0, **text):
     noise = np.random.Generator(np.random.Philox(seed)).integers(0, 256, (side, side, 3), dtype=np.uint8)
     out = io.BytesIO()
-    Image.fromarray(noise).save(out, "PNG")
+    chunks = PngImagePlugin.PngInfo()
+    for name, value in text.items():
+        chunks.add_text(name, value)
+    Image.fromarray(noise).save(out, "PNG", pnginfo=chunks)
     return out.getvalue()
 
 
@@ -195,11 +198,9 @@ def run_with_pictures(folder, pictures, progress=()):
 
 def test_small_pictures_are_copied_byte_for_byte_with_their_curve(tmp_path):
     figures = run_with_pictures(tmp_path / "run", {"samples.png": png(16)}, [{"images_seen": 32, "terms": {"kl": 0.5}}])
-    about = {"identity": "ab", "captions": {"samples": "Decoded from the prior."}}
-    assert results.collect_pictures(figures, tmp_path / "out", about=about) == []
+    assert results.collect_pictures(figures, tmp_path / "out") == []
     assert (tmp_path / "out" / "samples.png").read_bytes() == png(16)
     assert results.read(tmp_path / "out" / "curve.jsonl") == [{"images_seen": 32, "terms": {"kl": 0.5}}]
-    assert json.loads((tmp_path / "out" / "about.json").read_text()) == about
 
 
 def test_pictures_stay_within_the_limit_and_what_was_done_is_said(tmp_path):
@@ -211,6 +212,12 @@ def test_pictures_stay_within_the_limit_and_what_was_done_is_said(tmp_path):
     assert sum(kept.values()) <= 100_000
     assert any(note.startswith("large.png is reduced to 256 colours: 270 kB became") for note in notes)
     assert any(note.startswith("large.png (") and "left out" in note for note in notes)
+
+
+def test_a_reduced_picture_keeps_its_caption_and_checkpoint(tmp_path):
+    figures = run_with_pictures(tmp_path / "run", {"p.png": png(100, caption="Blätter", checkpoint="ab")})
+    results.collect_pictures(figures, tmp_path / "out", limit_bytes=20_000)
+    assert Image.open(tmp_path / "out" / "p.png").text == {"caption": "Blätter", "checkpoint": "ab"}
 
 
 def test_collected_pictures_replace_those_of_before(tmp_path):

@@ -1,0 +1,349 @@
+"""A report as a value: which records stand in which cell, what they add up to, and what has to be said about them."""
+
+import math
+import shlex
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from genae import plots, results
+from genae.report.order import Order, Standing, compare
+from genae.spec import Claim, Column, Experiment, RowSpec, RunSpec
+
+Record = Mapping[str, Any]
+MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row's number in one column: ours over the seeds, and the paper's.
+
+    values: one per seed that has one.  absent: {seed: why not} for the others ("missing", "not defined", ...).
+    published, plus_minus: the paper's number and its error bar, None where it prints none.
+    best: whether no other row's mean, as printed, is better.
+    """
+
+    values: tuple[float, ...] = ()
+    absent: Mapping[int, str] = field(default_factory=dict)
+    published: float | None = None
+    plus_minus: float | None = None
+    best: bool = False
+
+    @property
+    def mean(self) -> float | None:
+        return statistics.fmean(self.values) if self.values else None
+
+    @property
+    def std(self) -> float | None:
+        """The standard deviation over seeds (with n - 1); None for one seed."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus the paper's; for reports in which the two are of one kind only."""
+        return None if self.mean is None or self.published is None else self.mean - self.published
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One column: its headers, how its numbers are printed, and the protocol that all of them share.
+
+    header: what ours measures, such as "fid-2k"; the paper's is the id.
+    """
+
+    id: str
+    header: str
+    direction: str
+    decimals: int
+    paper_decimals: int
+    removed: bool
+    protocol: Mapping[str, Any]
+    order: Order | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG of one run."""
+
+    row: str
+    data_name: str
+    seed: int
+    name: str
+    caption: str
+    png: bytes
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What is known of one run from its records and its curve."""
+
+    row: str
+    data_name: str
+    seed: int
+    identity: str
+    images_seen: int | None = None
+    training_seconds: float | None = None
+    record: Record = field(default_factory=dict)  # the latest, for commit, device, threads and time
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a page says.
+
+    same_kind: ours and the paper's are one kind of number (scale paper), and may be subtracted.
+    """
+
+    table: str
+    title: str
+    source: str | None
+    caption: str | None
+    scale: str
+    command: str  # that makes it
+    rows: Mapping[str, str]  # id -> label
+    row_notes: Mapping[str, str]  # id -> what has to be said of the paper's row
+    measures: tuple[Measure, ...]
+    cells: Mapping[tuple[str, str], Cell]  # (row id, column id)
+    num_seeds: int
+    same_kind: bool
+    has_published: bool
+    notes: tuple[str, ...]
+    runs: tuple[Trained, ...]
+    pictures: tuple[Picture, ...]
+    curves: Mapping[str, bytes]  # row id -> SVG
+    claims: tuple[Claim, ...]
+
+
+def build(experiment: Experiment, records: Iterable[Record], figures: Path | None = None) -> Report:
+    """The report of an experiment, from the records collected for its table and the pictures collected in `figures`.
+
+    Records are matched to runs by row, data, seed and identity, so those of other settings are never shown; the notes say how
+    many were left out. Raises ValueError where records of one column were measured under unlike protocols.
+    """
+    mine, notes = _in_force(experiment, list(records))
+    cells: dict[tuple[str, str], Cell] = {}
+    measures = []
+    for column in experiment.columns.values():
+        measured = [record for record in mine if record["column"] == column.id]
+        of_column = {row.id: _cell(row, column, experiment, measured) for row in experiment.rows.values()}
+        measure = _measure(column, experiment, measured, of_column)
+        measures.append(measure)
+        for row, cell in _best_marked(of_column, measure).items():
+            cells[row, column.id] = cell
+    runs, pictures, curves, more = _beside(experiment, mine, figures)
+    return Report(
+        table=experiment.table,
+        title=experiment.title or experiment.source or experiment.table,
+        source=experiment.source,
+        caption=experiment.caption,
+        scale=experiment.scale,
+        command=_command(experiment),
+        rows={row.id: row.label or row.id for row in experiment.rows.values()},
+        row_notes={row.id: row.note for row in experiment.rows.values() if row.note},
+        measures=tuple(measures),
+        cells=cells,
+        num_seeds=len(experiment.seeds),
+        same_kind=experiment.scale == "paper",
+        has_published=any(cell.published is not None for cell in cells.values()),
+        notes=(*notes, *_about_data(mine), *more),
+        runs=runs,
+        pictures=pictures,
+        curves=curves,
+        claims=experiment.claims,
+    )
+
+
+def _in_force(experiment: Experiment, records: list[Record]) -> tuple[list[Record], list[str]]:
+    """The records that the table shows, one per cell and seed, and what has to be said of the others."""
+    runs = {(run.row, run.data_name, run.seed, run.identity) for run in experiment.runs}
+    mine, other_settings, not_asked_for = [], 0, set()
+    for record in records:
+        column = experiment.columns.get(record["column"])
+        if (record["row"], record["data_name"], record["seed"], record["identity"]) in runs:
+            if column and _is_of(record, column):
+                mine.append(record)
+            else:
+                other_settings += 1
+        elif record["scale"] == experiment.scale:
+            if record["row"] in {run.row for run in experiment.runs}:
+                other_settings += 1
+            else:
+                not_asked_for.add(record["row"])
+    shown, superseded = results.latest(mine)
+
+    notes = []
+    if other_settings:
+        some = "1 record" if other_settings == 1 else f"{other_settings} records"
+        notes.append(f"Left out: {some} of other settings than the experiment file's.")
+    if not_asked_for:
+        notes.append(f"Left out, as they were not asked for: the records of {', '.join(sorted(not_asked_for))}.")
+    for record in superseded:
+        place = results.place(record)
+        newer = next(r for r in shown if results.place(r) == place and r["identity"] == record["identity"])
+        what = "another checkpoint" if newer["checkpoint"] != record["checkpoint"] else "another protocol"
+        notes.append(f"{record['row']}, seed {record['seed']}: measured again, of {what}; the latest number is shown.")
+    return shown, list(dict.fromkeys(notes))
+
+
+def _is_of(record: Record, column: Column) -> bool:
+    """Whether a record is of the metric, and its settings, that the column has now."""
+    if column.removed:
+        return False
+    if "settings" in record:
+        wanted = {"metric": column.metric, "measure_on": column.measure_on}
+        return results.canonical(record["settings"]) == results.canonical(wanted)
+    return record["metric"] == column.metric["name"]
+
+
+def _runs_of(column: Column, experiment: Experiment, row: str | None = None) -> list[RunSpec]:
+    """The runs that put numbers into a column: of a row, one per seed."""
+    runs = [run for run in experiment.runs if column.id in {own.id for own in run.columns}]
+    return [run for run in runs if row in (None, run.row)]
+
+
+def _cell(row: RowSpec, column: Column, experiment: Experiment, records: Sequence[Record]) -> Cell:
+    known = {record["seed"]: record for record in records if record["row"] == row.id}
+    values, absent = [], {}
+    for run in [] if column.removed else _runs_of(column, experiment, row.id):
+        record = known.get(run.seed)
+        if record and record["value"] is not None:
+            values.append(record["value"])
+        else:
+            absent[run.seed] = record["status"] if record else MISSING
+    return Cell(tuple(values), absent, row.published.get(column.id), row.plus_minus.get(column.id))
+
+
+def _measure(column: Column, experiment: Experiment, records: Sequence[Record], cells: Mapping[str, Cell]) -> Measure:
+    valued = [record for record in records if record["value"] is not None]
+    header = next((record["label"] for record in valued or records), column.metric["name"])
+    if column.removed:
+        header = f"{column.id} (not measured at scale {experiment.scale})"
+    elif column.in_place_of:
+        header = f"{header}, {_data_of(column, experiment)} (in place of {column.in_place_of})"
+    elif column.data:
+        header = f"{header}, {column.data}"
+    ours = {row: Standing(cell.mean, cell.std) for row, cell in cells.items() if cell.mean is not None}
+    paper = {row: Standing(cell.published, cell.plus_minus) for row, cell in cells.items() if cell.published is not None}
+    decimals = _four_digits(standing.value for standing in ours.values())
+    paper_decimals = max((_places(standing.value) for standing in paper.values()), default=0)
+    if experiment.scale == "paper":  # one kind of number, so printed alike: the difference is that of what is printed
+        decimals = max(decimals, paper_decimals)
+    return Measure(
+        id=column.id,
+        header=header,
+        direction=column.direction,
+        decimals=decimals,
+        paper_decimals=paper_decimals,
+        removed=column.removed,
+        protocol=_one_protocol(column, valued),
+        order=compare(ours, paper, column.direction),
+    )
+
+
+def _data_of(column: Column, experiment: Experiment) -> str:
+    """The name of the data set that a column is measured on."""
+    if column.measure_on:
+        return column.measure_on["name"]
+    return next((run.data["name"] for run in _runs_of(column, experiment)), column.data or "")
+
+
+def _one_protocol(column: Column, records: Sequence[Record]) -> dict[str, Any]:
+    """The protocol that all of a column's numbers share, flat. Raises ValueError with what differs, and between whom."""
+    flat = [dict(results.flat(record["protocol"])) for record in records]
+    differing = []
+    for name in dict.fromkeys(name for protocol in flat for name in protocol):
+        found: dict[str, list[str]] = {}
+        for record, protocol in zip(records, flat, strict=True):
+            value = results.canonical(protocol[name]) if name in protocol else "absent"
+            found.setdefault(value, []).append(f"{record['row']} s{record['seed']}")
+        if len(found) > 1:
+            differing.append(f"  {name}: " + "; ".join(f"{value} ({', '.join(who)})" for value, who in found.items()))
+    if differing:
+        raise ValueError(
+            "\n".join([f"column {column.id!r} has numbers of unlike protocols, which do not compare:", *differing])
+        )
+    return flat[0] if flat else {}
+
+
+def _best_marked(cells: Mapping[str, Cell], measure: Measure) -> dict[str, Cell]:
+    """The column with its best means marked: those that print alike are both best, a number alone is not."""
+    means = {row: round(cell.mean, measure.decimals) for row, cell in cells.items() if cell.mean is not None}
+    best = (min if measure.direction == "min" else max)(means.values(), default=None)
+    return {row: replace(cell, best=len(means) > 1 and means.get(row) == best) for row, cell in cells.items()}
+
+
+def _four_digits(values: Iterable[float]) -> int:
+    """Decimals that give the largest of the values four digits, as papers print: 45.25, 206.3, 0.0834."""
+    largest = max(map(abs, values), default=0.0)
+    return min(8, max(0, 3 - math.floor(math.log10(largest)))) if largest else 2
+
+
+def _places(value: float) -> int:
+    """Decimals that a published number was printed with, as far as YAML keeps them."""
+    text = repr(float(value))
+    return 0 if text.endswith(".0") or "e" in text else len(text.partition(".")[2])
+
+
+def _about_data(records: Sequence[Record]) -> list[str]:
+    """A sentence for each data set of which records saw different versions."""
+    digests: dict[str, set[str]] = {}
+    for record in records:
+        digests.setdefault(record["data_name"], set()).add(results.canonical(record.get("data")))
+    return [f"The rows did not all see the same version of {name}." for name, seen in digests.items() if len(seen) > 1]
+
+
+def _beside(
+    experiment: Experiment, records: Sequence[Record], figures: Path | None
+) -> tuple[tuple[Trained, ...], tuple[Picture, ...], dict[str, bytes], list[str]]:
+    """What stands beside the numbers: (runs, pictures of the first seed of each row and data set, curves by row, notes)."""
+    several_data = len({run.data_name for run in experiment.runs}) > 1
+    runs: list[Trained] = []
+    pictures: list[Picture] = []
+    curves: dict[str, dict[str, list[Record]]] = {}
+    stale = 0
+    for run in experiment.runs:
+        of = (run.row, run.data_name, run.seed)
+        mine = [record for record in records if (record["row"], record["data_name"], record["seed"]) == of]
+        latest = max(mine, key=results.seconds_of, default={})
+        drawn, curve = [], []
+        if figures and mine:
+            folder = Path(figures) / f"{run.row}-{run.data_name}-s{run.seed}"
+            found = list(_pictures(run, folder))
+            drawn = [picture for checkpoint, picture in found if checkpoint in (None, latest["checkpoint"])]
+            stale += len(found) - len(drawn)
+            if drawn or not found:  # a curve stands and falls with the pictures collected with it
+                curve = results.read(folder / results.CURVE)
+        if not any((picture.row, picture.data_name) == (run.row, run.data_name) for picture in pictures):
+            pictures += drawn
+        if any(line.get("terms") for line in curve):
+            label = f"{run.data_name}, seed {run.seed}" if several_data else f"seed {run.seed}"
+            curves.setdefault(run.row, {})[label] = curve
+        seconds = curve[-1].get("seconds") if curve else None
+        runs.append(Trained(*of, run.identity, latest.get("images_seen"), seconds, latest))
+    some = "1 picture" if stale == 1 else f"{stale} pictures"
+    notes = [f"Left out: {some} of another checkpoint than the numbers'."] if stale else []
+    return tuple(runs), tuple(pictures), {row: plots.loss_curves(lines) for row, lines in curves.items()}, notes
+
+
+def _pictures(run: RunSpec, folder: Path) -> Iterator[tuple[str | None, Picture]]:
+    """(the checkpoint it says it was drawn from, the picture) for each collected picture of a run."""
+    from PIL import Image
+
+    for path in sorted(folder.glob("*.png")):
+        with Image.open(path) as image:
+            text, (width, height) = dict(image.text), image.size
+        caption = text.get("caption", "")
+        yield (
+            text.get("checkpoint"),
+            Picture(run.row, run.data_name, run.seed, path.stem, caption, path.read_bytes(), width, height),
+        )
+
+
+def _command(experiment: Experiment) -> str:
+    path = experiment.path
+    if path.is_absolute() and path.is_relative_to(experiment.root):
+        path = path.relative_to(experiment.root)
+    return f"genae run {shlex.quote(path.as_posix())} --scale {experiment.scale}"
