@@ -24,6 +24,10 @@ _FACES_SEED = {"train": 0, "test": 1}
 _FACES_AT_ONCE = 512
 
 
+class NotPrepared(ValueError):
+    """A data set that is made from the user's own copy is not packed on this machine; the message says how to."""
+
+
 def open_dataset(spec: Mapping[str, Any], split: str) -> Dataset:
     """The split of the data set that a YAML mapping `{name: ..., setting: value, ...}` describes.
 
@@ -145,7 +149,7 @@ def _prepared(pack: str, arguments: str, split: str, resolution: int) -> Dataset
     """A split of a prepared pack, averaged to `resolution` where the pack's own is higher."""
     path = packs_dir() / pack
     if not path.is_dir():
-        raise ValueError(f"no pack {pack!r} in {packs_dir()}; make it with: genae data prepare {arguments}")
+        raise NotPrepared(f"no pack {pack!r} in {packs_dir()}; make it with: genae data prepare {arguments}")
     dataset = open_pack(path, split)
     own = dataset.shape[-1]
     if resolution > own:

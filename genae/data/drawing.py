@@ -23,29 +23,29 @@ class Canvas:
             np.float32
         )  # pixel centres, exactly symmetric
 
-    def paint(self, shape: Shape, extent: tuple, color: np.ndarray | tuple, opacity: np.ndarray | float = 1.0) -> None:
+    def paint(self, shape: Shape, extent: Box, color: Value | tuple, opacity: Value = 1.0, *, blur: float = 0.0) -> None:
         """Lay a shape of one colour over what is there.
 
         extent: left, right, top, bottom, numbers or [n, 1, 1]: a box that holds the whole shape; only its pixels are touched.
-        color: three numbers, or [3, n, 1, 1].  opacity: a number or [n, 1, 1].
+        color: three numbers, or [3, n, 1, 1].  blur: the width over which the edge fades, where that is more than a pixel.
         """
-        window = self.window(extent)
+        window = self.window(extent, blur)
         if window is None:
             return
         rows, columns = window
         distance = shape(self.axis[None, None, columns], self.axis[None, rows, None])
-        cover = np.float32(0.5) - distance * (1 / self.pixel)
+        cover = np.float32(0.5) - distance * np.float32(1 / max(self.pixel, blur))
         np.clip(cover, 0, 1, out=cover)
         cover *= np.asarray(opacity, np.float32)
         for plane, value in zip(self.planes, np.asarray(color, np.float32), strict=True):
             below = plane[:, rows, columns]
             below += cover * (value - below)
 
-    def window(self, extent: tuple) -> tuple[slice, slice] | None:
-        """The rows and columns that a box of any of the pictures touches, with a pixel to spare."""
+    def window(self, extent: Box, blur: float = 0.0) -> tuple[slice, slice] | None:
+        """The rows and columns that the box of any of the pictures touches, with a pixel to spare."""
         left, right, top, bottom = (np.asarray(edge) for edge in extent)
-        rows = self._span(float(top.min()), float(bottom.max()))
-        columns = self._span(float(left.min()), float(right.max()))
+        rows = self._span(float(top.min()) - blur, float(bottom.max()) + blur)
+        columns = self._span(float(left.min()) - blur, float(right.max()) + blur)
         return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None
 
     def _span(self, begin: float, end: float) -> slice:

@@ -142,17 +142,20 @@ def _array_chunks(images: np.ndarray, labels: np.ndarray, resolution: int) -> It
 
 
 def _read_folder(source: Path, packing: Packing) -> Reading:
-    """Any tree of images; split by its own folders train/ and test/, else by the content of the files."""
+    """Any tree of images; split by its own folders train/ and test/, else by the content of the files.
+
+    Each split is in the order of its files' sha256: shuffled, so that its first images are no one folder's.
+    """
     files = _files(source)
     usable, set_aside = _inspected(source, files, packing)
-    tops = {file.split("/")[0] for file in files if "/" in file}
-    if {"train", "test"} <= tops:
+    digests = {file: hashlib.sha256((source / file).read_bytes()).hexdigest() for file in usable}
+    if {"train", "test"} <= {file.split("/")[0] for file in files if "/" in file}:
         rule = "the source's own folders train/ and test/"
-        names = {split: [f for f in usable if f.startswith(f"{split}/")] for split in ("train", "test")}
+        ordered = _by_digest(digests)
+        names = {split: [f for f in ordered if f.startswith(f"{split}/")] for split in ("train", "test")}
         elsewhere = [f for f in usable if not f.startswith(("train/", "test/"))]
         set_aside += [SetAside(file, "is outside the folders train/ and test/") for file in elsewhere]
     else:
-        digests = {file: hashlib.sha256((source / file).read_bytes()).hexdigest() for file in usable}
         names, rule = split_by_content(digests, packing.test_share)
     return _pictures(source, names, rule, packing, set_aside)
 
@@ -162,14 +165,18 @@ def split_by_content(digests: Mapping[str, str], test_share: float) -> tuple[dic
 
     It depends on no name, order, crop or resolution, and equal files fall on one side. Returns the rule in words too.
     """
-    ranked = sorted(digests.values())
-    num_test = min(max(1, round(test_share * len(ranked))), len(ranked) - 1)
-    last = ranked[num_test - 1] if num_test > 0 else ""
+    ordered = _by_digest(digests)
+    num_test = min(max(1, round(test_share * len(ordered))), len(ordered) - 1)
+    last = digests[ordered[num_test - 1]] if num_test > 0 else ""
     names = {
-        "train": sorted(file for file, digest in digests.items() if digest > last),
-        "test": sorted(file for file, digest in digests.items() if digest <= last),
+        "train": [file for file in ordered if digests[file] > last],
+        "test": [file for file in ordered if digests[file] <= last],
     }
     return names, f"test: the {test_share:g} of the files whose sha256 is smallest, equal files together; train: the others"
+
+
+def _by_digest(digests: Mapping[str, str]) -> list[str]:
+    return sorted(digests, key=lambda file: (digests[file], file))
 
 
 def _read_celeba(source: Path, packing: Packing) -> Reading:

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from genae.data.drawing import Canvas, Shape, curved_band, ellipse, ring, slab
+from genae.data.drawing import Canvas, curved_band, ellipse, ring, slab
 from genae.randomness import seed_for
 
 REVISION = 1  # raised when the same factors come to draw other pixels
@@ -58,21 +58,16 @@ FACTORS = (  # one is added at the end only: the draws of those before it stay
 )
 
 # Colours in [0, 1]: ramps are read between their stops, lists by index.
-_SKIN = np.array([(1.0, 0.88, 0.78), (0.95, 0.76, 0.6), (0.82, 0.58, 0.41), (0.59, 0.38, 0.25), (0.36, 0.22, 0.15)])
+_SKIN = np.array([(1.0, 0.88, 0.78), (0.95, 0.76, 0.6), (0.82, 0.58, 0.41), (0.62, 0.41, 0.27), (0.44, 0.28, 0.19)])
 _BACKGROUND = np.array(
     [(0.9, 0.45, 0.42), (0.93, 0.79, 0.4), (0.52, 0.77, 0.46), (0.4, 0.76, 0.78), (0.42, 0.55, 0.88), (0.69, 0.5, 0.83)]
 )
 _HAIR = np.array(
-    [(0.1, 0.09, 0.1), (0.38, 0.22, 0.12), (0.7, 0.27, 0.1), (0.94, 0.78, 0.37), (0.74, 0.74, 0.77), (0.2, 0.33, 0.76)]
+    [(0.1, 0.09, 0.1), (0.27, 0.15, 0.09), (0.7, 0.27, 0.1), (0.94, 0.78, 0.37), (0.74, 0.74, 0.77), (0.2, 0.33, 0.76)]
 )
 _CLOTHES, _WHITE, _IRIS, _BLACK = (0.25, 0.28, 0.4), (0.98, 0.98, 0.98), (0.24, 0.3, 0.35), (0.06, 0.05, 0.07)
-_FRAME, _LENS, _LIPS, _MOUTH, _TEETH = (
-    (0.1, 0.09, 0.13),
-    (0.8, 0.92, 1.0),
-    (0.75, 0.25, 0.27),
-    (0.3, 0.06, 0.09),
-    (0.97, 0.96, 0.93),
-)
+_LIPS, _MOUTH, _FRAME, _LENS = (0.78, 0.23, 0.27), (0.3, 0.05, 0.08), (0.1, 0.09, 0.13), (0.8, 0.92, 1.0)
+_BLUSH = np.array([1.0, 0.84, 0.82]).reshape(3, 1, 1, 1)  # times the skin's own
 
 _TURN = np.deg2rad(32)  # azimuth 1
 _EYE_ANGLE = np.deg2rad(26)  # of each eye from the middle of the face
@@ -154,72 +149,75 @@ def _draw_group(values: Mapping[str, np.ndarray], resolution: int) -> np.ndarray
 
     # Behind the head: long or curly hair, shoulders, neck, ears.
     back = across(0, -0.2)
-    canvas.paint(*ellipse(back, middle - 0.12, width * 1.42, height * 1.3), hair, curly)
-    canvas.paint(*ellipse(back * 0.6, middle + 0.2, width * 1.2, height * 1.32), hair, long)
-    canvas.paint(*ellipse(0.0, 1.3, 0.86, 0.46), _CLOTHES)
-    canvas.paint(*slab(0.0, middle + 0.75, width * 0.4, 0.35), skin * 0.8)
+    canvas.paint(*ellipse(back, middle - 0.1, width * 1.36, height * 1.2), hair, curly)
+    for turn_of_curl in np.linspace(-2.2, 2.2, 9):  # from the top of the head, to both sides
+        curl_x, curl_y = back + width * 1.3 * np.sin(turn_of_curl), middle - 0.1 - height * 1.14 * np.cos(turn_of_curl)
+        canvas.paint(*ellipse(curl_x, curl_y, width * 0.34, width * 0.34), hair, curly)
+    canvas.paint(*ellipse(back * 0.6, middle + 0.2, width * 1.22, height * 1.32), hair, long)
+    canvas.paint(*ellipse(0.0, 1.32, 0.86, 0.46), _CLOTHES)
+    canvas.paint(*slab(0.0, middle + 0.75, width * 0.4, 0.35), skin * 0.78)
+    canvas.paint(*ellipse(0.0, middle + height + 0.22, width * 0.4, 0.1), skin * 0.78)
     for side in (-1, 1):
-        canvas.paint(*ellipse(across(side * np.pi / 2, 1.03), middle + 0.06, 0.09, 0.14), skin * 0.88, ~curly)
+        canvas.paint(*ellipse(across(side * np.pi / 2, 1.03), middle + 0.06, 0.09, 0.14), skin * 0.86, short)
 
-    # The head: lit from the front, so its far side is a little darker.
+    # The head, a little darker where it bends away.
     head, head_box = ellipse(0.0, middle, width, height)
-    canvas.paint(head, head_box, skin * 0.86)
-    lit = across(0, 0.22)
-    for share, light in ((0.93, 0.93), (0.82, 1.0)):
-        canvas.paint(_both(head, ellipse(lit, middle, width * share * 1.08, height * share * 1.08)[0]), head_box, skin * light)
+    canvas.paint(head, head_box, skin * 0.84)
+    lit, _ = ellipse(across(0, 0.3), middle - 0.04, width * 0.95, height * 0.95)
+    canvas.paint(lambda x, y: np.maximum(head(x, y), lit(x, y)), head_box, skin, blur=0.12)
+    for side in (-1, 1):
+        cheek = ellipse(across(side * np.deg2rad(38)), middle + 0.24, 0.1, 0.07)
+        canvas.paint(*cheek, skin * _BLUSH, 0.7, blur=0.12)
+
+    # What glasses rest on runs under the hair.
+    eye_level = middle - 0.02
+    worn, dark = glasses > 0, glasses == 2
+    for side in (-1, 1):
+        outer, temple = across(side * _EYE_ANGLE, 1.04), across(side * np.pi / 2)
+        ahead = side * (temple - outer) > 0
+        canvas.paint(*slab((outer + temple) / 2, eye_level - 0.02, abs(temple - outer) / 2, 0.025), _FRAME, worn & ahead)
 
     # Hair in front: what of the skull the opening about the face leaves; it turns with the face.
-    skull_width, skull_height = width * 1.06, height * 1.06
-    skull, skull_box = ellipse(across(0, -0.06), middle - 0.04, skull_width, skull_height)
+    skull, skull_box = ellipse(across(0, -0.06), middle - 0.04, width * 1.06, height * 1.06)
     opening, _ = ellipse(across(0, 0.5), middle + 0.2, width * 0.9, height * 0.9)
-    end = np.where(short, middle - 0.02, np.where(curly, middle + 0.05, middle + 0.5))  # how far down it reaches at the side
+    end = np.where(short, middle - 0.02, np.where(curly, middle + 0.3, 2.0)).astype(np.float32)  # how far down it reaches
     canvas.paint(lambda x, y: np.maximum(np.maximum(skull(x, y), -opening(x, y)), y - end), skull_box, hair)
     for side in (-1, 1):  # the ear on the side that comes forward
         angle = side * np.pi / 2
         toward = (np.cos(turn + angle) / 0.3).clip(0, 1)
-        canvas.paint(*ellipse(across(angle, 1.0), middle + 0.06, 0.08, 0.13), skin * 0.88, toward * short)
+        canvas.paint(*ellipse(across(angle), middle + 0.06, 0.08, 0.13), skin * 0.86, toward * short)
 
-    # Features.
-    eye_level = middle - 0.02
+    # Eyes and eyebrows.
     for side in (-1, 1):
         angle = side * _EYE_ANGLE
         x, squeeze = across(angle), narrowing(angle) / np.cos(_EYE_ANGLE)
-        canvas.paint(*ellipse(x, eye_level, 0.15 * squeeze, 0.115), _WHITE)
-        canvas.paint(*ellipse(x, eye_level + 0.005, 0.085 * squeeze, 0.09), _IRIS)
-        canvas.paint(*ellipse(x, eye_level + 0.005, 0.05 * squeeze, 0.055), _BLACK)
+        canvas.paint(*ellipse(x, eye_level - 0.015, 0.155 * squeeze, 0.11), skin * 0.66)  # the lid's edge shows above
+        canvas.paint(*ellipse(x, eye_level + 0.005, 0.145 * squeeze, 0.1), _WHITE)
+        canvas.paint(*ellipse(x, eye_level + 0.005, 0.085 * squeeze, 0.088), _IRIS)
+        canvas.paint(*ellipse(x, eye_level + 0.005, 0.05 * squeeze, 0.052), _BLACK)
         canvas.paint(*ellipse(x, eye_level - 0.035, 0.024 * squeeze, 0.024), _WHITE)
         tilt = side * given["eyebrows"] * -0.075
-        brow = curved_band(x, eye_level - 0.21, 0.17 * squeeze, 0.035, tilt, -0.04)
-        canvas.paint(*brow, hair * 0.75)
-    canvas.paint(*ellipse(across(0, 1.12), middle + 0.19, 0.085 * narrowing(), 0.06), skin * 0.78)
-    canvas.paint(*ellipse(across(0, 1.16), middle + 0.165, 0.065 * narrowing(), 0.05), skin * 0.97)
+        canvas.paint(*curved_band(x, eye_level - 0.2, 0.17 * squeeze, 0.036, tilt, -0.03), hair * 0.7)
 
-    # The mouth: lips about an opening; its ends rise in a smile.
+    # Nose and mouth. Lips about an opening; their ends rise in a smile.
+    canvas.paint(*ellipse(across(0, 1.12), middle + 0.19, 0.085 * narrowing(), 0.055), skin * 0.74)
+    canvas.paint(*ellipse(across(0, 1.18), middle + 0.165, 0.07 * narrowing(), 0.055), skin * 0.97)
     smile, opened = given["expression"].astype(np.float64), given["mouth_opening"].astype(np.float64)
-    mouth_x, mouth_y = across(0, 1.02), middle + 0.42 * height / 0.66 - 0.02
-    mouth_width, bend = 0.27 * narrowing() * (0.9 + 0.1 * smile), -0.12 * smile
-    canvas.paint(*curved_band(mouth_x, mouth_y, mouth_width, 0.05 + 0.07 * opened, 0.0, bend), _LIPS)
-    canvas.paint(*curved_band(mouth_x, mouth_y, mouth_width * 0.8, 0.012 + 0.07 * opened, 0.0, bend * 0.64), _MOUTH)
+    mouth_x, mouth_y = across(0, 1.02), middle + 0.4 + 0.08 * narrow
+    mouth_width, bend = 0.27 * narrowing() * (0.92 + 0.08 * smile), -0.13 * smile
+    canvas.paint(*curved_band(mouth_x, mouth_y, mouth_width, 0.05 + 0.075 * opened, 0.0, bend), _LIPS)
+    canvas.paint(*curved_band(mouth_x, mouth_y, mouth_width * 0.84, 0.01 + 0.075 * opened, 0.0, bend * 0.7), _MOUTH)
 
-    # Glasses: two rings and a bridge.
-    worn, dark = glasses > 0, glasses == 2
+    # Glasses: two lenses, their frames and a bridge.
     for side in (-1, 1):
         angle = side * _EYE_ANGLE
-        x, squeeze = across(angle, 1.04), narrowing(angle) / np.cos(_EYE_ANGLE)
-        lens = (x, eye_level + 0.01, 0.205 * squeeze, 0.19)
+        lens = across(angle, 1.04), eye_level + 0.01, 0.205 * narrowing(angle) / np.cos(_EYE_ANGLE), 0.185
         canvas.paint(*ellipse(*lens), _LENS, 0.3 * (glasses == 1))
-        canvas.paint(*ellipse(*lens), _FRAME, 0.92 * dark)
-        canvas.paint(*ring(*lens, 0.028), _FRAME, worn)
-        outer, temple = x + side * 0.2 * squeeze, across(side * np.pi / 2)
-        arm = (outer + temple) / 2, eye_level - 0.02, np.abs(temple - outer) / 2, 0.025
-        canvas.paint(*slab(*arm), _FRAME, worn & (side * (temple - outer) > 0))
+        canvas.paint(*ellipse(*lens), _FRAME, 0.93 * dark)
+        canvas.paint(*ring(*lens, 0.027), _FRAME, worn)
     gap = (across(_EYE_ANGLE, 1.04) - across(-_EYE_ANGLE, 1.04)) / 2 - 0.19 * narrowing()
     canvas.paint(*slab(across(0, 1.08), eye_level - 0.02, gap.clip(0.02), 0.025), _FRAME, worn)
     return canvas.planes
-
-
-def _both(first: Shape, second: Shape) -> Shape:
-    return lambda x, y: np.maximum(first(x, y), second(x, y))
 
 
 def _ramp(stops: np.ndarray, position: np.ndarray) -> np.ndarray:
