@@ -28,6 +28,6 @@ def cosine_per_element(a: Tensor, b: Tensor) -> Tensor:
 
 
 def rms_norm(a: Tensor, b: Tensor) -> Tensor:
-    """L2 norm of the difference over sqrt(features), averaged over the batch: L_j as the paper states it, free of layer size."""
+    """L2 norm of the difference over sqrt(features), averaged over the batch: L_j as the paper states it, at any size."""
     squares = (a - b).flatten(1).square().mean(1)  # [N]
     return (squares + 1e-12).sqrt().mean()  # the root has no gradient at 0

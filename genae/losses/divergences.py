@@ -1,4 +1,4 @@
-"""Divergences of codes from N(0, I). All are means over the latent dimensions unless told, so that margins mean the same at any D."""
+"""Divergences of codes from N(0, I)."""
 
 from typing import Literal
 
@@ -8,8 +8,8 @@ from torch import Tensor
 def kl_of_moments(codes: Tensor) -> Tensor:
     """KL(q || N(0, I)) of a batch of codes [N, D], with q the Gaussian of each dimension's mean m and biased variance v.
 
-    mean over d of (v + m^2 - 1 - log v) / 2 (Ulyanov et al., 2018, Eq. 12, as PIONEER corrects it). On codes of norm 1 it has a
-    floor: v + m^2 averages 1 / D, so it is at least (log D + 1 / D - 1) / 2, which is 2.62 at D = 512.
+    The mean, not the sum, over dimensions of (v + m^2 - 1 - log v) / 2: AGE's (Ulyanov et al., 2018), as PIONEER corrects it.
+    Codes of norm 1 have a floor: v + m^2 averages 1 / D, so it is at least (log D + 1 / D - 1) / 2, or 2.62 at D = 512.
     """
     mean = codes.mean(0)
     var = (codes - mean).square().mean(0)

@@ -5,8 +5,8 @@ Generator or an Autoencoder.
 
 An encoder is a module `encoder(images, growth) -> raw codes [N, D]`, a decoder a module `decoder(codes, growth) -> images`; the
 latent space turns raw codes into codes. A layered decoder (modulated block by block) takes `[N, L, D]` too, one code per block,
-and has `num_layers`, `canvas(codes, upto, growth)` and `with_canvas(codes, upto, growth)`. A network that is grown resolution by
-resolution says so by `grows = True`.
+and has `num_layers`, `canvas(codes, upto, growth)` and `with_canvas(codes, upto, growth)`. A network that is grown says
+so by `grows = True`.
 """
 
 import torch

@@ -7,13 +7,13 @@ from genae.networks.progressive import PUBLISHED_CHANNELS, ProgressiveEncoder
 from genae.registry import MODELS
 
 
-@MODELS.add("automodulator", small={"latent_dim": 8, "channels": {4: 8, 16: 4}})
+@MODELS.add("automodulator", small={"latent_dim": 8, "channels": [8, 8, 4]})
 def automodulator(
     shape: tuple[int, int, int],
     *,
     latent_dim: int = 512,
-    channels: dict[int, int] = PUBLISHED_CHANNELS,
-    decoder_channels: dict[int, int] | None = None,
+    channels: tuple[int, ...] = PUBLISHED_CHANNELS,
+    decoder_channels: tuple[int, ...] | None = None,
     noise: bool = True,
     decoder_blur: bool = True,
     encoder_blur: bool = False,
@@ -24,8 +24,8 @@ def automodulator(
 ) -> Autoencoder:
     """Codes on the unit sphere; spectral norm in the encoder, AdaIN in the decoder. The defaults are the released network.
 
-    channels: features from each resolution on, `{4: 512, 64: 256, ...}`; the encoder's, and the decoder's where
-    `decoder_channels` gives none ({4: 512, 128: 256, 256: 128, 512: 64, 1024: 32} is the wider one released later).
+    channels: features at 4x4, 8x8, ..., the last number for all further blocks; of the encoder, and of the decoder unless
+    `decoder_channels` says otherwise ([512, 512, 512, 512, 512, 256, 128, 64, 32] is the wider one released later).
     encoder_blur, residual: in the paper's text, not in the code.  noise: in the code, not in the paper.
     For the other settings see ProgressiveEncoder and AdaInDecoder.
     """

@@ -15,7 +15,7 @@ from genae.schedule import Growth
 
 
 class Variational(Autoencoder):
-    """An autoencoder whose encoder gives a Gaussian per image: `encoder(images, growth) -> [N, 2 D]`, mean then log variance."""
+    """An autoencoder whose encoder gives a Gaussian per image, `encoder(images, growth) -> [N, 2 D]`: mean, log variance."""
 
     def __init__(self, latent: Gaussian, encoder: nn.Module, decoder: nn.Module) -> None:
         super().__init__(latent, encoder, decoder)
@@ -34,12 +34,12 @@ class Variational(Autoencoder):
         return self.posterior(images, growth)[0]
 
 
-@MODELS.add("vae-adain", small={"latent_dim": 8, "channels": {4: 8, 16: 4}})
+@MODELS.add("vae-adain", small={"latent_dim": 8, "channels": [8, 8, 4]})
 def vae_adain(
     shape: tuple[int, int, int],
     *,
     latent_dim: int = 512,
-    channels: dict[int, int] = PUBLISHED_CHANNELS,
+    channels: tuple[int, ...] = PUBLISHED_CHANNELS,
     noise: bool = True,
 ) -> Variational:
     """VAE-AdaIn of Table 2a: Gaussian posterior, the automodulator's decoder."""
@@ -47,9 +47,9 @@ def vae_adain(
     return Variational(Gaussian(latent_dim), encoder, AdaInDecoder(latent_dim, shape, channels=channels, noise=noise))
 
 
-@MODELS.add("vae-classic", small={"latent_dim": 8, "channels": {4: 8, 16: 4}})
+@MODELS.add("vae-classic", small={"latent_dim": 8, "channels": [8, 8, 4]})
 def vae_classic(
-    shape: tuple[int, int, int], *, latent_dim: int = 512, channels: dict[int, int] = PUBLISHED_CHANNELS
+    shape: tuple[int, int, int], *, latent_dim: int = 512, channels: tuple[int, ...] = PUBLISHED_CHANNELS
 ) -> Variational:
     """VAE-classic of Table 2a: Gaussian posterior, the decoder of Balanced PIONEER."""
     encoder = ProgressiveEncoder(shape, 2 * latent_dim, channels=channels)

@@ -4,14 +4,14 @@ A layer is one resolution block, as in the paper: layer 1 works at 4x4 and start
 Sizes and order of operations are those of the first released version (its narrow decoder), which has the paper's numbers.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genae.networks.blocks import SLOPE, Blur, EqualizedConv2d, Noise, StyleMap, adain, upsample
-from genae.networks.progressive import PUBLISHED_CHANNELS, ToImages, block_resolutions, channels_at, newest_block
+from genae.networks.progressive import PUBLISHED_CHANNELS, ToImages, block_channels, block_resolutions, newest_block
 from genae.schedule import Growth
 
 
@@ -67,7 +67,7 @@ class _DecoderBlock(nn.Module):
 class AdaInDecoder(nn.Module):
     """Codes [N, D], or [N, L, D] with one per layer, -> images [N, C, H, W] at the growth's resolution.
 
-    channels: {resolution: features from there on}.  noise: noise inputs after every convolution but the first.
+    channels: at 4x4, 8x8, ...; the last holds for all further blocks.  noise: noise inputs after all but the first convolution.
     learned_input: learn the constant xi^(0) (StyleGAN does) in place of ones.  style_bias: where spreads and means of AdaIN
     start; released 1 for both.  blur: binomial filter after a block's first convolution.  residual: see ProgressiveEncoder.
     train_previous: see ToImages.
@@ -80,7 +80,7 @@ class AdaInDecoder(nn.Module):
         dim: int,
         shape: tuple[int, int, int],
         *,
-        channels: Mapping[int, int] = PUBLISHED_CHANNELS,
+        channels: Sequence[int] = PUBLISHED_CHANNELS,
         noise: bool = True,
         blur: bool = True,
         residual: bool = False,
@@ -90,7 +90,7 @@ class AdaInDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.resolutions = block_resolutions(shape)
-        widths = [channels_at(channels, resolution) for resolution in self.resolutions]
+        widths = block_channels(channels, len(self.resolutions))
         constant = torch.ones(1, widths[0], self.resolutions[0], self.resolutions[0])  # xi^(0)
         if learned_input:
             self.constant = nn.Parameter(constant)

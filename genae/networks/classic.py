@@ -1,4 +1,4 @@
-"""Plain convolutional encoder and decoder of fixed size, in the manner of DCGAN (Radford et al., 2016): a baseline's first choice.
+"""Plain convolutional encoder and decoder of fixed size, after DCGAN (Radford et al., 2016): a baseline's first choice.
 
 Strided 4x4 convolutions halve (or double) the resolution down to (up from) 4x4, channels doubling on the way; the last
 convolution of the encoder covers the 4x4 map and gives the code.

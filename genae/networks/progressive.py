@@ -4,7 +4,8 @@ The encoder is that of Heljakka et al. (2019, 2020), and the decoder the one wit
 al., 2019), which the papers call "classic". How far a network has grown is a value passed in; no network remembers it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +16,8 @@ from genae.schedule import Growth
 
 FIRST_RESOLUTION = 4
 
-# Channels from each resolution on: the first release of the automodulator, which is the paper's network.
-PUBLISHED_CHANNELS: Mapping[int, int] = {4: 512, 64: 256, 128: 128, 256: 64, 512: 32, 1024: 16}
+# Channels at 4x4, 8x8, 16x16, ...: the first release of the automodulator, which is the paper's network.
+PUBLISHED_CHANNELS = (512, 512, 512, 512, 256, 128, 64, 32, 16)
 
 
 def block_resolutions(shape: tuple[int, int, int]) -> list[int]:
@@ -27,14 +28,11 @@ def block_resolutions(shape: tuple[int, int, int]) -> list[int]:
     return [FIRST_RESOLUTION << index for index in range((height // FIRST_RESOLUTION).bit_length())]
 
 
-def channels_at(channels: Mapping[int, int], resolution: int) -> int:
-    """The channels of features at `resolution`: the entry of `channels` with the largest resolution not above it."""
-    reached = [start for start in channels if start <= resolution]
-    if not reached:
-        raise ValueError(
-            f"channels must say how many there are from {FIRST_RESOLUTION}x{FIRST_RESOLUTION} on; it has: {channels}"
-        )
-    return channels[max(reached)]
+def block_channels(channels: Sequence[int], num_blocks: int) -> list[int]:
+    """The channels of features at 4x4, 8x8, ...: as listed, the last number holding for all further blocks."""
+    if not channels or min(channels) < 1:
+        raise ValueError(f"channels must list at least one number, all positive; not {list(channels)}")
+    return [channels[min(index, len(channels) - 1)] for index in range(num_blocks)]
 
 
 def newest_block(resolutions: list[int], growth: Growth | None) -> tuple[int, float]:
@@ -92,8 +90,9 @@ class _EncoderBlock(nn.Module):
 class ProgressiveEncoder(nn.Module):
     """Images [N, C, H, W] at the growth's resolution -> raw codes [N, outputs].
 
-    channels: {resolution: features from there on}.  blur, residual: what the paper's text says of its blocks ("binomial
-    filtering", "two residual blocks") and the released network does not have; a residual block is y = x + lrelu(conv(x)).
+    channels: at 4x4, 8x8, ...; the last holds for all further blocks.  blur, residual: what the paper's text says of its blocks
+    ("binomial filtering", "two residual blocks") and the released network does not have; a residual block is
+    y = x + lrelu(conv(x)).
     """
 
     grows = True
@@ -103,17 +102,16 @@ class ProgressiveEncoder(nn.Module):
         shape: tuple[int, int, int],
         outputs: int,
         *,
-        channels: Mapping[int, int] = PUBLISHED_CHANNELS,
+        channels: Sequence[int] = PUBLISHED_CHANNELS,
         blur: bool = False,
         residual: bool = False,
     ) -> None:
         super().__init__()
         self.resolutions = block_resolutions(shape)
-        widths = [channels_at(channels, resolution) for resolution in self.resolutions]
+        widths = block_channels(channels, len(self.resolutions))
         self.from_images = nn.ModuleList(nn.Conv2d(shape[0], width, 1) for width in widths)
         self.blocks = nn.ModuleList(  # blocks[i] takes features at resolutions[i + 1] to resolutions[i]
-            _EncoderBlock(wide, narrow, blur=blur, residual=residual)
-            for narrow, wide in zip(widths[:-1], widths[1:], strict=True)
+            _EncoderBlock(wide, narrow, blur=blur, residual=residual) for narrow, wide in pairwise(widths)
         )
         self.last = nn.Sequential(
             SpectralConv2d(widths[0], widths[0], 3, padding=1),
@@ -146,12 +144,12 @@ class ProgressiveDecoder(nn.Module):
         dim: int,
         shape: tuple[int, int, int],
         *,
-        channels: Mapping[int, int] = PUBLISHED_CHANNELS,
+        channels: Sequence[int] = PUBLISHED_CHANNELS,
         train_previous: bool = False,
     ) -> None:
         super().__init__()
         self.resolutions = block_resolutions(shape)
-        widths = [channels_at(channels, resolution) for resolution in self.resolutions]
+        widths = block_channels(channels, len(self.resolutions))
         in_channels = [dim, *widths[:-1]]
         self.blocks = nn.ModuleList()
         for index, (before, width) in enumerate(zip(in_channels, widths, strict=True)):

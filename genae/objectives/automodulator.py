@@ -10,9 +10,10 @@ released code does.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from genae.losses.distances import cosine, cosine_per_element, mean_absolute, mean_square, rms_norm
@@ -46,10 +47,11 @@ class Automodulator(Objective):
     Codes. latent_distance: the cosine distance, or the released mean over elements of 2 - a b, D times weaker.  latent_weight:
     lambda_Z; by default 1.95 for the one and 1000 for the other, which are equal at D = 512.
 
-    Layers. layer_distance: of L_j, the L2 norm over sqrt(features), or the released mean square.  layer_weight: by default 1 for
-    the one and 10 for the other; 0 leaves L_j out.  split_range: j is drawn for each batch from 1 to N, or to N - 1 (released:
-    never a mix that is none), N being the layers grown.  mixed_share_*: of the batch, from mixed codes (released: 0.25 and 0.5).
-    mixed_fakes: x^ of a mix is decoded from the re-encoded z_AB as Eq. 6 reads, or is the "direct" decode of two codes (released).
+    Layers. layer_distance: of L_j, the L2 norm over sqrt(features), or the released mean square.  layer_weight: by default 1
+    for the one and 10 for the other; 0 leaves L_j out.  split_range: j is drawn for each batch from 1 to N, or to N - 1
+    (released: never a mix that is none), N being the layers grown.  mixed_share_*: of the batch, from mixed codes (released:
+    0.25 and 0.5).  mixed_fakes: x^ of a mix is decoded from the re-encoded z_AB as Eq. 6 reads, or is the "direct" decode of
+    two codes (released).
 
     pool_size: the encoder sees some older fakes, swapped with p = 0.5 out of this many, once a phase has settled; half as many
     from 256x256; 0 for none.
@@ -74,7 +76,7 @@ class Automodulator(Objective):
     mixed_share_encoder: float = 0.25
     mixed_share_decoder: float = 0.25
     mixed_fakes: Literal["re-encoded", "direct"] = "re-encoded"
-    pool_size: int = 200
+    pool_size: Annotated[int, Ge(0)] = 200
 
     def __post_init__(self) -> None:
         for name in ("mixed_share_encoder", "mixed_share_decoder"):
