@@ -25,6 +25,11 @@ def to_unit(images: Tensor) -> Tensor:
     return ((images + 1) / 2).clamp(0, 1)
 
 
+def to_png_unit(images: Tensor) -> Tensor:
+    """float [-1, 1] -> float k / 255 in [0, 1], rounded and clipped: to the last bit what a PNG of them read as floats holds."""
+    return to_uint8(images).to(torch.float32) / 255
+
+
 def to_rgb(images: Tensor) -> Tensor:
     """[N, 1 or 3, H, W] -> [N, 3, H, W]: grey repeated."""
     return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from genae.features import weights
 from genae.features.extractor import Extractor, frozen
-from genae.pixels import to_rgb, to_unit
+from genae.pixels import to_png_unit, to_rgb
 from genae.registry import FEATURES
 
 INPUT_SIZE = 299
@@ -36,7 +36,7 @@ def network() -> nn.Module:
 
 
 class Inception(Extractor):
-    """The features of `network`, in front of its classifier."""
+    """The features of `network`, in front of its classifier. Images are rounded to the 256 levels of a PNG first."""
 
     dims = 2048
 
@@ -50,7 +50,7 @@ class Inception(Extractor):
         self.digest, self.published = str(used["sha256"]), bool(used["published"])
 
     def forward(self, images: Tensor) -> Tensor:
-        unit = to_unit(to_rgb(images))  # [-1, 1] -> [0, 1], what a PNG read as float holds
+        unit = to_png_unit(to_rgb(images))  # FID is defined on image files
         unit = F.interpolate(unit, size=(INPUT_SIZE, INPUT_SIZE), mode="bilinear", align_corners=False)
         return self.net(2 * unit - 1)
 
