@@ -89,7 +89,7 @@ def _import(file: Block, root: Path) -> tuple[str, ...]:
             folder = root.joinpath(*name.split(".")[:-1])
             beside = [".".join([*name.split(".")[:-1], path.stem]) for path in folder.glob("*.py") if path.stem != "__init__"]
             nearest = f"; {suggestion(name, beside)}" if beside else ""
-            raise mark.error(f"there is no module {name!r} in {shown_path(root)}, nor installed{nearest}") from None
+            raise mark.error(f"there is no module {name!r}, neither in {root} nor installed{nearest}") from None
         except ValueError as error:  # a name registered twice
             raise mark.error(f"importing {name!r}: {error}") from None
     return tuple(names)
@@ -114,7 +114,7 @@ def load(
     path = find(path)
     root, file = project_root(path), read(path)
     check_file(file)
-    table = _text(file, "table", required=True)
+    table = _text(file, "table", required="which table is this? write table: paper/table")
     if not TABLE_ID.fullmatch(table):
         raise file.marks["table"].error(f"{table!r} cannot name a table: write paper/table, without spaces")
     table_of = _Table(path, root, table, file, [*_import(file, root)])
@@ -155,10 +155,11 @@ def load(
     )
 
 
-def _text(block: Block, key: str, required: bool = False) -> str | None:
+def _text(block: Block, key: str, required: str = "") -> str | None:
+    """The text under a key. required: what to say where it is missing."""
     value = block.get(key)
     if value is None and required:
-        raise block.mark.error("missing", key=key, kind=MissingKeyError)
+        raise block.mark.error(f"missing: {required}", key=key, kind=MissingKeyError)
     if value is not None and not isinstance(value, str):
         raise block.marks[key].error(f"must be text, not {shown(value)}; put it in quotes")
     return value
@@ -193,7 +194,7 @@ def _claims(file: Block) -> tuple[Claim, ...]:
         if not isinstance(claim, Block):
             raise mark.error(f"a claim is a mapping of {', '.join(CLAIM_KEYS)}, not {shown(claim)}")
         check_keys(claim, CLAIM_KEYS, "a claim")
-        values = {key: _text(claim, key, required=True) for key in CLAIM_KEYS}
+        values = {key: _text(claim, key, required=f"a claim gives {', '.join(CLAIM_KEYS)}") for key in CLAIM_KEYS}
         if values["id"] in found:
             raise claim.marks["id"].error(f"a second claim {values['id']!r}")
         found[values["id"]] = Claim(**values)

@@ -45,7 +45,7 @@ def check_keys(block: Block, known: Sequence[str], what: str) -> None:
             belongs = "`rows: <row>:`" if key not in SHARED_KEYS else "`shared:` or in a row"
             raise block.marks[key].error(f"belongs under {belongs}, not at the top of the file")
         if key == "precision":
-            raise block.marks[key].error("belongs under `compute:`")
+            raise block.marks[key].error("precision belongs under `compute:`")
         raise block.marks[key].error(f"{what} has no key {key!r}; {suggestion(key, known)}")
 
 
@@ -59,32 +59,39 @@ def check_ids(block: Block, what: str, pattern: re.Pattern = ID) -> None:
 
 
 def check_file(file: Block) -> None:
-    """Refuses keys out of place anywhere in a file, at whatever scale."""
+    """Refuses keys out of place anywhere in a file, at whatever scale, and the removal of columns that are not there."""
     check_keys(file, TABLE_KEYS, "an experiment file")
     rows, scales = mapping(file, "rows"), mapping(file, "scales")
     if not rows:
         raise file.mark.error("missing: a table has at least one row", key="rows")
     check_ids(rows, "a row")
     check_ids(scales, "a scale")
-    _check_part(mapping(file, "shared"), SHARED_KEYS, "`shared`")
-    for row in rows:
-        _check_part(mapping(rows, row), ROW_KEYS, "a row")
+    parts = [(mapping(file, "shared"), SHARED_KEYS, "`shared`"), *((mapping(rows, row), ROW_KEYS, "a row") for row in rows)]
     for scale in scales:
         overlay = mapping(scales, scale)
         check_keys(overlay, SCALE_KEYS, "a scale")
-        _check_part(mapping(overlay, "shared"), SHARED_KEYS, "`shared` of a scale")
+        parts.append((mapping(overlay, "shared"), SHARED_KEYS, "`shared` of a scale"))
         for row in mapping(overlay, "rows"):
             if row not in rows:
                 raise overlay["rows"].marks[row].error(f"there is no row {row!r} in this table; {suggestion(row, rows)}")
-            _check_part(mapping(overlay["rows"], row), SHARED_KEYS, "a row of a scale")
+            parts.append((mapping(overlay["rows"], row), SHARED_KEYS, "a row of a scale"))
+    for part, known, what in parts:
+        check_keys(part, known, what)
+        for name in mapping(part, "on"):
+            check_keys(mapping(part["on"], name), ON_KEYS, "what a row sets `on` one data set")
+        check_ids(mapping(part, "stages"), "a stage")
+        check_ids(mapping(part, "columns"), "a column", COLUMN_ID)
+    _check_removed_columns([part for part, _, _ in parts])
 
 
-def _check_part(part: Block, known: Sequence[str], what: str) -> None:
-    check_keys(part, known, what)
-    for name in mapping(part, "on"):
-        check_keys(mapping(part["on"], name), ON_KEYS, "what a row sets `on` one data set")
-    check_ids(mapping(part, "stages"), "a stage")
-    check_ids(mapping(part, "columns"), "a column", COLUMN_ID)
+def _check_removed_columns(parts: Sequence[Block]) -> None:
+    listed = [metric for part in parts if isinstance(part.get("metrics"), list) for metric in part["metrics"]]
+    metrics = {metric["name"] for metric in listed if isinstance(metric, Block) and isinstance(metric.get("name"), str)}
+    given = {key for part in parts for key, value in mapping(part, "columns").items() if value is not None} | metrics
+    for part in parts:
+        for key, value in mapping(part, "columns").items():
+            if value is None and key not in given and key.partition("/")[0] not in metrics:
+                raise part["columns"].marks[key].error(f"there is no column {key!r} to remove; {suggestion(key, given)}")
 
 
 # The command line.
@@ -229,7 +236,7 @@ def _columns_of(metrics: Any, mark: Mark, short_names: Sequence[str] | None) -> 
             key = metric["name"] if short_name is None else f"{metric['name']}/{short_name}"
             if key in result:
                 raise place.error(
-                    f"a second column {key!r}; name them: columns: {{<id>: {{metric: {{name: {metric['name']}, ...}}}}}}"
+                    f"a second column {key!r}; give each an id: columns: {{<id>: {{metric: {{name: {metric['name']}, ...}}}}}}"
                 )
             result[key] = Block(place, [("metric", metric), ("data", short_name)], {"metric": place, "data": place})
             result.marks[key] = place

@@ -55,16 +55,20 @@ class Entry:
         return "" if text.startswith(f"{self.factory.__name__}(") else text.partition("\n")[0]
 
 
-def _tuples(annotation: Any, value: Any) -> Any:
-    """A list from YAML or JSON as the tuple that the annotation asks for."""
-    if not isinstance(value, list):
+def _typed(annotation: Any, value: Any) -> Any:
+    """A value from YAML or JSON as its annotation wants it: a list as a tuple, keys that are numbers as numbers."""
+    if not isinstance(value, list | dict):
         return value
-    members = typing.get_args(annotation) if typing.get_origin(annotation) in (typing.Union, types.UnionType) else (annotation,)
-    wanted = next((member for member in members if tuple in (member, typing.get_origin(member))), None)
-    if wanted is None:
-        return value
-    inner = typing.get_args(wanted)
-    return tuple(_tuples(inner[0] if inner else None, item) for item in value)
+    origin, arguments = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        kinds = (list, tuple) if isinstance(value, list) else (dict, Mapping)
+        fitting = (member for member in arguments if (typing.get_origin(member) or member) in kinds)
+        return _typed(next(fitting, None), value)
+    if isinstance(value, list):
+        items = [_typed(arguments[0] if arguments else None, item) for item in value]
+        return tuple(items) if origin is tuple else items
+    key_kind, inner = arguments or (str, None)
+    return {int(key) if key_kind is int else key: _typed(inner, item) for key, item in value.items()}
 
 
 class Registry:
@@ -117,7 +121,7 @@ class Registry:
         """The component that a YAML mapping `{name: ..., setting: value, ...}` describes."""
         entry = self[spec["name"]]
         annotations = {key: parameter.annotation for key, parameter in entry.settings.items()}
-        settings = {key: _tuples(annotations.get(key), value) for key, value in spec.items() if key != "name"}
+        settings = {key: _typed(annotations.get(key), value) for key, value in spec.items() if key != "name"}
         return entry.factory(*passed, **settings)
 
     def _load(self) -> None:

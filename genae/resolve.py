@@ -15,6 +15,10 @@ from genae.yaml_source import Block, Mark, MissingKeyError, locate
 
 OPTIMIZERS = {"adam": Adam}
 STAGE_KEYS = ("objective", "schedule", "optimizer", "average")
+NEEDED = {
+    "objective": "what does this stage lower? write objective: {name: ...}",
+    "schedule": "how long does this stage train? write schedule: {total_kimg: ..., phases: [...]}",
+}
 COLUMN_KEYS = ("metric", "data", "measure_on")
 
 
@@ -66,11 +70,9 @@ def _columns(row: Row) -> dict[str, RowColumn]:
         if not isinstance(block, Block):
             raise mark.error(f"a column is a mapping of {', '.join(COLUMN_KEYS)}, not {shown(block)}")
         check_keys(block, COLUMN_KEYS, "a column")
-        if "metric" not in block:
-            others = [other for other in columns if "metric" in columns[other]]
-            raise mark.error(
-                f"missing: no part of this row gives column {key!r} a metric; {suggestion(key, others)}", key="metric"
-            )
+        if not _has_metric(block):
+            others = [other for other in columns if _has_metric(columns[other])]
+            raise mark.error(f"no part of this row gives column {key!r} a metric by name; {suggestion(key, others)}")
         metric = component(METRICS, block["metric"], block.marks["metric"])
         name = _column_data(row, key, block, mark, data, short_names)
         if name is not None and name not in data:
@@ -81,6 +83,11 @@ def _columns(row: Row) -> dict[str, RowColumn]:
         column = Column(id=key, metric=metric, data=name, measure_on=measure_on, direction=direction)
         found[key] = RowColumn(column, subject, mark)
     return found
+
+
+def _has_metric(block: Any) -> bool:
+    metric = block.get("metric") if isinstance(block, Block) else None
+    return metric is not None and not (isinstance(metric, Block) and "name" not in metric)
 
 
 def _column_data(row: Row, key: str, block: Block, mark: Mark, data: Block, short_names: Sequence[str] | None) -> str | None:
@@ -172,9 +179,9 @@ def _stage(stages: Block, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
     """The resolved settings of a stage, by STAGE_KEYS."""
     block, mark = mapping(stages, name), stages.marks[name]
     check_keys(block, STAGE_KEYS, "a stage")
-    for key in ("objective", "schedule"):
+    for key, what in NEEDED.items():
         if block.get(key) is None:
-            raise mark.error("missing: a stage says what is lowered, and for how long", key=key, kind=MissingKeyError)
+            raise mark.error(f"missing: {what}", key=key, kind=MissingKeyError)
     objective = component(OBJECTIVES, block["objective"], block.marks["objective"])
     schedule = check(Schedule, block["schedule"], "a schedule", block.marks["schedule"])
     _check_phases(block["schedule"], schedule, data)

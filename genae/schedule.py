@@ -79,14 +79,15 @@ class Schedule:
             raise ValueError("a schedule needs at least one phase")
         for index, phase in enumerate(self.phases):
             where = f"phases[{index}]"
-            if phase.batch_size < 1 or phase.resolution < 1:
-                raise ValueError(f"{where}: resolution and batch_size must be positive")
             if phase.kimg is None and index < len(self.phases) - 1:
                 raise ValueError(f"{where}: kimg may be left out only in the last phase")
-            if phase.kimg is not None and phase.kimg <= 0:
-                raise ValueError(f"{where}: kimg must be positive, not {phase.kimg}")
-            if phase.fade_kimg < 0 or phase.margin < 0:
-                raise ValueError(f"{where}: fade_kimg and margin must not be negative")
+            for name in ("resolution", "batch_size", "kimg"):
+                value = getattr(phase, name)
+                if value is not None and value <= 0:
+                    raise ValueError(f"{where}: {name} must be positive, not {value}")
+            for name in ("fade_kimg", "margin"):
+                if getattr(phase, name) < 0:
+                    raise ValueError(f"{where}: {name} must not be negative, not {getattr(phase, name)}")
         if self.starts[-1] >= self.total_images:
             raise ValueError(f"total_kimg {self.total_kimg} ends before phases[{len(self.phases) - 1}] begins")
 

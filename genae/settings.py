@@ -2,10 +2,11 @@
 
 pydantic checks the types that the annotations state: strictly, in its JSON mode, so that a list fits a tuple and a whole number
 a float, but a text never a number. What a dataclass refuses itself (ValueError in `__post_init__`) is reported the same way. A
-whole number whose name says that it counts or sizes something must be positive, without being annotated so.
+whole number whose name says that it counts or sizes something cannot be negative, without being annotated so.
 """
 
 import dataclasses
+import difflib
 import functools
 import inspect
 import json
@@ -21,7 +22,8 @@ from genae.registry import Registry, suggestion
 from genae.yaml_source import Block, ExperimentError, Mark, MissingKeyError, at, locate, number_meant, plain
 
 STRICT = pydantic.ConfigDict(strict=True, extra="forbid")
-SIZE = re.compile(r"num_.+|(.+_)?(dims?|sizes?|widths?|channels|depth|count|resolution|layers|blocks)")
+POSITIVE = re.compile(r"(.+_)?(dims?|widths?|channels|resolution)|batch_size")
+NOT_NEGATIVE = re.compile(r"num_.+|(.+_)?(sizes?|depth|count|layers|blocks)")  # 0 turns some of these off
 MOST_PROBLEMS = 5  # in one message, which is to fit one screen
 Place = tuple[str | int, ...]
 
@@ -83,9 +85,8 @@ def _checker(factory: Callable) -> tuple[pydantic.TypeAdapter, type]:
 def _field(parameter: inspect.Parameter) -> tuple[str, Any, Any]:
     annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
     default = parameter.default
-    if SIZE.fullmatch(parameter.name):
-        least = 1 if default is parameter.empty or not isinstance(default, int) else min(1, default)
-        annotation = _at_least(least, annotation)
+    if POSITIVE.fullmatch(parameter.name) or NOT_NEGATIVE.fullmatch(parameter.name):
+        annotation = _at_least(1 if POSITIVE.fullmatch(parameter.name) and default != 0 else 0, annotation)
     if default is parameter.empty:
         return parameter.name, annotation, dataclasses.field()
     return parameter.name, annotation, dataclasses.field(default_factory=lambda: default)
@@ -98,7 +99,7 @@ def _at_least(least: int, annotation: Any) -> Any:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (Union, types.UnionType):
         return Union[tuple(_at_least(least, argument) for argument in arguments)]  # noqa: UP007 (built at run time)
-    if origin in (tuple, list):
+    if origin in (tuple, list, dict):
         return origin[tuple(_at_least(least, argument) for argument in arguments)]
     return annotation
 
@@ -119,8 +120,21 @@ def shown(value: Any) -> str:
 
 def text_hint(value: Any) -> str:
     """What to say after a text that stands where a number should."""
-    meant = number_meant(value) if isinstance(value, str) else None
-    return f"; YAML reads {value} as text: write {meant}" if meant else ""
+    if not isinstance(value, str):
+        return ""
+    if meant := number_meant(value):
+        return f"; YAML reads {value} as text: write {meant}"
+    return "; take away the quotes" if re.fullmatch(r"[-+]?\d+(\.\d*)?", value) else ""
+
+
+def _hint(value: Any, annotation: Any) -> str:
+    """What to write instead, where that is plain."""
+    wanted = expected(annotation)
+    if isinstance(value, bool) and "text" in wanted:
+        return "; YAML reads yes, no, on and off as truth values: put a word in quotes"
+    if wanted.startswith("a list of") and isinstance(value, int | float | str):
+        return f"; write [{value}]"
+    return text_hint(value) if "number" in wanted else ""
 
 
 def expected(annotation: Any) -> str:
@@ -136,10 +150,15 @@ def expected(annotation: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(expected(argument) for argument in arguments)
     if origin is tuple and arguments[-1:] != (...,):
-        return f"a list of {len(arguments)} ({', '.join(expected(argument) for argument in arguments)})"
-    if origin in (tuple, list) or annotation in (tuple, list):
-        return f"a list ({expected(arguments[0])} each)" if arguments else "a list"
+        return f"a list of {len(arguments)}: {', '.join(expected(argument) for argument in arguments)}"
+    if origin in (tuple, list):
+        return f"a list of {_plural(expected(arguments[0]))}" if arguments else "a list"
     return "a mapping"
+
+
+def _plural(words: str) -> str:
+    kinds = {"a whole number": "whole numbers", "a number": "numbers", "text": "texts", "a mapping": "mappings"}
+    return kinds.get(words, f"items, each {words}")
 
 
 def _below(annotation: Any, part: str | int) -> Iterator[Any]:
@@ -168,16 +187,17 @@ def _problems(error: pydantic.ValidationError, kind: type, block: Block, what: s
     faults: dict[Place, dict] = {}
     for fault in error.errors(include_url=False):
         path: Place = ()
-        absent = fault["type"].startswith("missing")
         for part in fault["loc"][1:]:  # [0] is the 1-tuple; names of union members are in the way too
-            found = at(block, path)
-            last = absent and part == fault["loc"][-1]
-            if last or (isinstance(found, dict) and part in found) or (isinstance(found, list) and isinstance(part, int)):
+            if at(block, (*path, part)) is not None or part in (at(block, path) or ()):
                 path = (*path, part)
-        if path not in faults:
-            faults[path] = fault
+        if fault["type"].startswith("missing") and isinstance(fault["loc"][-1], str):
+            path = (*path, fault["loc"][-1])
+        faults.setdefault(path, fault)
+    unknown = [path for path, fault in faults.items() if fault["type"] == "unexpected_keyword_argument"]
     for path, fault in faults.items():
-        if not any(len(other) > len(path) and other[: len(path)] == path for other in faults):
+        deeper = any(len(other) > len(path) and other[: len(path)] == path for other in faults)
+        meant = [other for other in unknown if other[:-1] == path[:-1] and difflib.get_close_matches(other[-1], path[-1:])]
+        if not deeper and (path in unknown or not meant):  # a misspelt setting is not missing besides
             yield _worded(fault, path, kind, block, what)
 
 
@@ -188,19 +208,22 @@ def _worded(fault: Mapping[str, Any], path: Place, kind: type, block: Block, wha
     holder = what if len(path) <= 1 else f"an entry of {next(part for part in reversed(path[:-1]) if isinstance(part, str))}"
     if problem == "unexpected_keyword_argument":
         return mark.error(f"{holder} has no setting {path[-1]!r}; {suggestion(str(path[-1]), settings)}")
-    if problem.startswith("missing"):
-        needed = expected(_annotation(kind, path))
-        return mark.error(f"missing: {holder} needs it ({needed})", key=str(path[-1]), kind=MissingKeyError)
+    annotation = _annotation(kind, path)
+    length = f" of {len(value)}" if isinstance(value, list) else ""
+    if problem.startswith("missing") and not length:
+        return mark.error(f"missing: {holder} needs it ({expected(annotation)})", key=str(path[-1]), kind=MissingKeyError)
     if problem == "value_error":
         return _refused(str(fault["ctx"]["error"]), block, path)
-    annotation = _annotation(kind, path)
-    if problem == "literal_error" or typing.get_origin(annotation) is Literal:
-        choices = typing.get_args(annotation)
-        nearest = suggestion(value, map(str, choices)) if isinstance(value, str) else f"known: {', '.join(map(str, choices))}"
-        return mark.error(f"cannot be {shown(value)}; {nearest}")
-    if problem.endswith(("_type", "_parsing", "_from_float")) or problem in ("too_short", "too_long"):
-        length = f" of {len(value)}" if isinstance(value, list) else ""
-        return mark.error(f"must be {expected(annotation)}, not {shown(value)}{length}{text_hint(value)}")
+    if fault["loc"][-1] == "[key]":
+        return mark.error(f"the key {path[-1]!r} must be a whole number")
+    if typing.get_origin(annotation) is Literal:
+        choices = [str(choice) for choice in typing.get_args(annotation)]
+        nearest = suggestion(value, choices) if isinstance(value, str) else f"known: {', '.join(choices)}"
+        return mark.error(
+            f"cannot be {value!r}; {nearest}" if isinstance(value, str) else f"cannot be {shown(value)}; {nearest}"
+        )
+    if problem.endswith(("_type", "_parsing", "_from_float")) or problem in ("missing", "too_short", "too_long"):
+        return mark.error(f"must be {expected(annotation)}, not {shown(value)}{length}{_hint(value, annotation)}")
     bounds = {"greater_than": "above", "greater_than_equal": "at least", "less_than": "below", "less_than_equal": "at most"}
     if problem in bounds:
         limit = next(value for key, value in fault["ctx"].items() if key in ("gt", "ge", "lt", "le"))
@@ -209,20 +232,15 @@ def _worded(fault: Mapping[str, Any], path: Place, kind: type, block: Block, wha
 
 
 def _refused(message: str, block: Block, path: Place) -> ExperimentError:
-    """What a dataclass's own check says; a message that begins with a place ("phases[1]: ...") is put there."""
-    place, _, rest = message.partition(": ")
-    parts = tuple(int(part) if part.isdigit() else part for part in re.findall(r"\w+", place))
-    if rest and re.fullmatch(r"[\w.\[\]]+", place) and at(block, (*path, *parts)) is not None:
-        return locate(block, (*path, *parts)).error(rest)
-    return _nearest_named(message, block, path).error(message)
-
-
-def _nearest_named(message: str, block: Block, path: Place) -> Mark:
-    """The mark of the setting that a message begins with, else of the mapping."""
-    first = re.match(r"\w+", message)
-    inner = at(block, path)
-    named = (first.group(),) if first and isinstance(inner, dict) and first.group() in inner else ()
-    return locate(block, (*path, *named))
+    """What a dataclass's own check says. A message that begins with a place ("phases[1]: ...") or a setting is put there."""
+    place, colon, rest = message.partition(": ")
+    inner = (*path, *(int(part) if part.isdigit() else part for part in re.findall(r"\w+", place)))
+    if colon and re.fullmatch(r"[\w.\[\]]+", place) and at(block, inner) is not None:
+        return _refused(rest, block, inner)
+    named = re.match(r"(\w+) (must .+)?", message)
+    if named and named[1] in (at(block, path) or ()):
+        return locate(block, (*path, named[1])).error(named[2] or message)
+    return locate(block, path).error(message)
 
 
 def _combined(problems: list[ExperimentError]) -> ExperimentError:

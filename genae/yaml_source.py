@@ -201,9 +201,8 @@ class _Reader:
             node = self.loader.get_single_node()
             return None if node is None else self.value(node, "", ())
         except yaml.MarkedYAMLError as error:
-            place = error.problem_mark or error.context_mark
-            what = "; ".join(part for part in (error.context, error.problem) if part)
-            raise self.mark(place.line if place else 0, "").error(f"broken YAML: {what}") from None
+            line, what = _broken(error)
+            raise self.mark(line, "").error(f"broken YAML: {what}") from None
         except yaml.YAMLError as error:  # a character that YAML does not allow
             what = getattr(error, "reason", str(error))
             line = self.text[: getattr(error, "position", 0)].count("\n")
@@ -214,7 +213,8 @@ class _Reader:
         if id(node) in above:
             raise mark.error("an alias that contains itself")
         if node.tag not in PLAIN_TAGS:
-            raise mark.error(f"the tag {node.tag!r} means nothing here")
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            raise mark.error(f"the tag {tag} means nothing here; a setting is a plain value")
         if isinstance(node, yaml.MappingNode):
             return self.block(node, mark, path, (*above, id(node)))
         if isinstance(node, yaml.SequenceNode):
@@ -257,6 +257,24 @@ class _Reader:
         if isinstance(value, float) and not math.isfinite(value):
             raise mark.error(f"a number must be finite, not {node.value}")
         return value
+
+
+def _broken(error: yaml.MarkedYAMLError) -> tuple[int, str]:
+    """The line (from 0) that a fault of syntax is on, and what it is, in the words of who wrote it."""
+    context, problem = error.context or "", error.problem or ""
+    at_fault = error.problem_mark or error.context_mark
+    began = error.context_mark or at_fault
+    if "'\\t'" in problem:
+        return at_fault.line, "a tab; indent with spaces"
+    if context == "while scanning a simple key":
+        return began.line, "a key without its colon, or a text without its quotes"
+    if context.startswith("while parsing a flow"):
+        return began.line, f"a bracket opened here is not closed, or a comma is missing, by line {at_fault.line + 1}"
+    if problem.startswith("expected <block end>"):
+        return at_fault.line, "the indentation does not fit the lines above"
+    if problem == "but found another document":
+        return at_fault.line, "a second document; one file is one table"
+    return at_fault.line, "; ".join(part for part in (context, problem) if part)
 
 
 def number_meant(text: str) -> str | None:

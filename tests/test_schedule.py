@@ -20,7 +20,7 @@ def test_a_phase_begins_at_the_sum_of_the_lengths_before_it():
 
 
 def test_a_phase_changes_at_the_first_step_that_begins_at_or_past_its_count():
-    # Batches of 300 begin at 0, 300, ..., 1800, 2100: the one at 1800 is not cut, the one at 2100 is the first of the new phase.
+    # Batches of 300 begin at 0, 300, ..., 1800, 2100: the one at 1800 is not cut, 2100 is the first of the new phase.
     assert GROWING.at(1800).index == 0
     assert GROWING.at(2100).index == 1
 
@@ -69,7 +69,7 @@ def test_the_same_count_gives_the_same_phase(images_seen):
         ({"total_kimg": 1, "phases": (phase(4), phase(8))}, r"phases\[0\]: kimg may be left out only in the last phase"),
         ({"total_kimg": 1, "phases": (phase(4, kimg=2), phase(8))}, r"total_kimg 1 ends before phases\[1\] begins"),
         ({"total_kimg": 1, "phases": (phase(4, kimg=-1), phase(8))}, r"phases\[0\]: kimg must be positive"),
-        ({"total_kimg": 1, "phases": (phase(batch_size=0),)}, r"phases\[0\]: resolution and batch_size must be positive"),
+        ({"total_kimg": 1, "phases": (phase(batch_size=0),)}, r"phases\[0\]: batch_size must be positive"),
         ({"total_kimg": 1, "phases": (phase(margin=-0.1),)}, "must not be negative"),
     ],
 )
