@@ -278,7 +278,7 @@ def _best_marked(cells: Mapping[str, Cell], measure: Measure) -> dict[str, Cell]
 def _four_digits(values: Iterable[float]) -> int:
     """Decimals that give the largest of the values four digits, as papers print: 45.25, 206.3, 0.0834."""
     largest = max(map(abs, values), default=0.0)
-    return min(8, max(0, 3 - math.floor(math.log10(largest)))) if largest else 2
+    return max(0, 3 - math.floor(math.log10(largest))) if largest else 2
 
 
 def _places(value: float) -> int:

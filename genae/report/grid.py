@@ -19,12 +19,16 @@ ARROWS = {"min": "↓", "max": "↑"}
 
 @dataclass(frozen=True)
 class Printed:
-    """One cell as text.  kind: decides its looks; a `word` stands where a number should.  marks: letters of footnotes."""
+    """One cell as text.
+
+    kind: decides its looks; a `word` stands where a number should.  marks: letters of footnotes.  hint: what is behind a mean.
+    """
 
     text: str
     kind: Literal["label", "ours", "paper", "difference", "word", "dash"] = "ours"
     best: bool = False
     marks: tuple[str, ...] = ()
+    hint: str = ""
 
 
 @dataclass
@@ -165,10 +169,10 @@ def duration(seconds: float) -> str:
 
 
 def number(value: float, decimals: int, *, signed: bool = False) -> str:
-    """A number in text, with a true minus sign."""
+    """A number in text, with a true minus sign; in powers of ten where it would run long."""
     sign = "+" if signed else ""
-    small, large = value and abs(value) < 1e-4 and decimals >= 8, abs(value) >= 1e7
-    return (f"{value:{sign}.3e}" if small or large else f"{value:{sign}.{decimals}f}").replace("-", "−")
+    form = ".3e" if decimals > 8 or abs(value) >= 1e7 else f".{decimals}f"
+    return f"{value:{sign}{form}}".replace("-", "−")
 
 
 def caption_of(name: str, text: str) -> str:
@@ -201,7 +205,9 @@ def _printed(table: Grid, report: Report, measure: Measure, cell: Cell, kind: st
     if cell.mean is not None:
         marks = (table.mark(f"n = {len(cell.values)} of {report.num_seeds}; {_reasons(cell)}"),) if cell.absent else ()
         spread = "" if cell.std is None else f" ± {number(cell.std, measure.decimals)}"
-        return Printed(number(cell.mean, measure.decimals) + spread, "ours", cell.best, marks)
+        each = ", ".join(number(value, measure.decimals) for value in cell.values)
+        hint = f"each seed: {each}" if len(cell.values) > 1 else ""
+        return Printed(number(cell.mean, measure.decimals) + spread, "ours", cell.best, marks, hint)
     if not cell.absent:  # nothing was to be measured: a row of published numbers alone, or a column removed
         return Printed(DASH, "dash")
     reasons = list(dict.fromkeys(cell.absent.values()))

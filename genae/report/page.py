@@ -151,7 +151,8 @@ def _cell(cell: Printed, start: bool) -> str:
     marks = "".join(f"<sup>{mark}</sup>" for mark in cell.marks)
     if cell.kind == "label":
         return f'<th scope="row">{escape(cell.text)}{marks}</th>'
-    return f'<td class="{_classes(start, cell.kind, cell.best and "best")}">{escape(cell.text)}{marks}</td>'
+    hint = f' title="{escape(cell.hint)}"' if cell.hint else ""
+    return f'<td class="{_classes(start, cell.kind, cell.best and "best")}"{hint}>{escape(cell.text)}{marks}</td>'
 
 
 def _classes(start: object, *names: str | bool) -> str:

@@ -23,7 +23,7 @@ from genae.report.grid import (
 )
 
 CSV_COLUMNS = (
-    "table", "scale", "row", "label", "column", "header", "direction", "n", "mean", "std", "best", "absent",
+    "table", "scale", "row", "label", "column", "header", "direction", "n", "mean", "std", "values", "best", "absent",
     "published", "published_plus_minus", "difference",
 )  # fmt: skip
 
@@ -56,7 +56,7 @@ def csv(report: Report) -> str:
             cell = report.cells[row, measure.id]
             absent = "; ".join(f"seed {seed}: {reason}" for seed, reason in sorted(cell.absent.items()))
             about = (report.table, report.scale, row, label, measure.id, measure.header, measure.direction)
-            ours = (len(cell.values), cell.mean, cell.std, int(cell.best), absent)
+            ours = (len(cell.values), cell.mean, cell.std, " ".join(map(repr, cell.values)), int(cell.best), absent)
             paper = (cell.published, cell.plus_minus, cell.difference if report.same_kind else None)
             writer.writerow([*about, *ours, *paper])
     return out.getvalue()
