@@ -40,7 +40,15 @@ def reduce(images: Tensor, resolution: int) -> Tensor:
     factor, rest = divmod(images.shape[-1], resolution)
     if rest or factor < 1:
         raise ValueError(f"{images.shape[-1]} pixels cannot be area-averaged to {resolution}")
+    while factor % 2 == 0:
+        images, factor = halve(images), factor // 2
     return images if factor == 1 else F.avg_pool2d(images, factor)
+
+
+def halve(images: Tensor) -> Tensor:
+    """Area average of float images to half the resolution (as avg_pool2d by 2, in a tenth of its time on a CPU)."""
+    rows = images[..., 0::2, :] + images[..., 1::2, :]
+    return (rows[..., 0::2] + rows[..., 1::2]) * 0.25
 
 
 def blend(images: Tensor, growth: Growth) -> Tensor:
@@ -51,8 +59,23 @@ def blend(images: Tensor, growth: Growth) -> Tensor:
     images = reduce(images, growth.resolution)
     if growth.fade >= 1:
         return images
-    coarse = F.interpolate(F.avg_pool2d(images, 2), scale_factor=2, mode="nearest")
-    return torch.lerp(coarse, images, growth.fade)
+    coarse = halve(images).repeat_interleave(2, dim=-1).unsqueeze(-2)  # [N, C, r / 2, 1, r]: each row stands for two
+    fine = images.unflatten(-2, (-1, 2))  # [N, C, r / 2, 2, r]
+    return torch.lerp(coarse, fine, growth.fade).flatten(-3, -2)
+
+
+def for_training(stored: Tensor, growth: Growth) -> Tensor:
+    """uint8 [N, C, H, W] as stored -> what a network trains on: `blend` of `from_uint8`, channels_last.
+
+    Averages are taken of the whole numbers, so they are exact, and scaled after.
+    """
+    whole = stored.shape[-1] == growth.resolution and growth.fade >= 1
+    images = stored if whole else blend(stored.to(torch.float32), growth)
+    n, channels, height, width = images.shape
+    laid = torch.empty((n, height, width, channels), device=images.device)
+    for channel in range(channels):  # plane by plane, far quicker on a CPU than `contiguous(memory_format=channels_last)`
+        laid[..., channel].copy_(images[:, channel])
+    return laid.div_(127.5).sub_(1).permute(0, 3, 1, 2)
 
 
 def face_crop(images: Tensor) -> Tensor:

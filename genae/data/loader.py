@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from genae.data.dataset import Dataset
-from genae.pixels import blend, from_uint8
+from genae.pixels import for_training
 from genae.randomness import seed_for
 from genae.schedule import Phase
 
@@ -41,8 +41,7 @@ class Loader:
         pixels = torch.from_numpy(self._gather(indices[rows], flips[rows]))
         if self.device.type == "cuda":
             pixels = pixels.pin_memory()
-        images = from_uint8(pixels.to(self.device, non_blocking=True))  # a quarter of the bytes travel, then they are scaled
-        return blend(images, phase.growth).contiguous(memory_format=torch.channels_last)
+        return for_training(pixels.to(self.device, non_blocking=True), phase.growth)  # a quarter of the bytes travel
 
     def draw(self, images_seen: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Which images come next: their indices int64 [count], and whether each is flipped, bool [count]."""
@@ -51,17 +50,19 @@ class Loader:
         while count:
             epoch, begin = divmod(images_seen, num_images)
             taken = min(count, num_images - begin)
-            parts.append(self._epoch(epoch)[:, begin : begin + taken])
+            order, flips = self._epoch(epoch)
+            parts.append((order[begin : begin + taken], flips[begin : begin + taken]))
             images_seen, count = images_seen + taken, count - taken
-        indices, flips = np.concatenate(parts, axis=1)
-        return indices, flips.astype(bool)
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate([order for order, _ in parts]), np.concatenate([flips for _, flips in parts])
 
-    def _draw_epoch(self, epoch: int) -> np.ndarray:
-        """int64 [2, N]: a permutation of the images, and the flips in that order."""
+    def _draw_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """A permutation of the images, int64 [N], and the flips in that order, bool [N]."""
         generator = np.random.Generator(np.random.Philox(seed_for(self.seed, "order", epoch)))
         num_images = len(self._images)
         order = generator.permutation(num_images)
-        return np.stack([order, generator.integers(0, 2, num_images) if self.flip else np.zeros_like(order)])
+        return order, generator.random(num_images) < 0.5 if self.flip else np.zeros(num_images, bool)
 
     def _gather(self, indices: np.ndarray, flips: np.ndarray) -> np.ndarray:
         """uint8 [B, C, H, W]: copies of the images, some of them mirrored."""
