@@ -5,7 +5,7 @@ blocks and are never subtracted.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -146,7 +146,7 @@ def provenance(report: Report) -> list[tuple[str, ...]]:
             f"{run.images_seen:,}" if run.images_seen is not None else DASH,
             duration(run.training_seconds) if run.training_seconds else DASH,
             code(run) if run.record else DASH,
-            f"{run.record['device']}, {run.record['threads']} threads" if "threads" in run.record else DASH,
+            _device(run.record) if run.record else DASH,
             _date(run.record.get("time")),
         )
         for run in report.runs
@@ -250,6 +250,11 @@ def _value(value: Any) -> str:
 
 def _thousands(images: int) -> str:
     return f"{images / 1e6:g} M" if images >= 1e6 else f"{images / 1e3:g} k" if images >= 1e3 else str(images)
+
+
+def _device(record: Mapping[str, Any]) -> str:
+    threads = record.get("threads")
+    return f"{record['device']}, {threads} thread{'s' if threads > 1 else ''}" if threads else record["device"]
 
 
 def _date(time: float | str | None) -> str:

@@ -28,7 +28,7 @@ STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto,
   "Helvetica Neue", Arial, sans-serif; }
-main { max-width: 1120px; margin: 0 auto; padding: 48px 28px 72px; }
+main { max-width: 1180px; margin: 0 auto; padding: 48px 28px 72px; }
 header .eyebrow { color: var(--accent); font-weight: 600; font-size: .84rem; letter-spacing: .02em; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: .25rem 0 .5rem; letter-spacing: -.015em; text-wrap: balance; }
 h2 { font-size: 1.2rem; margin: 2.8rem 0 .8rem; letter-spacing: -.01em; }
@@ -41,7 +41,7 @@ h3 { font-size: 1rem; margin: 1.8rem 0 .6rem; }
 .facts dd { margin: 0; font-weight: 600; font-variant-numeric: tabular-nums; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 12px; overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: 9px 13px; text-align: right; white-space: nowrap; }
+th, td { padding: 9px 12px; text-align: right; white-space: nowrap; }
 th { font-weight: 600; font-size: .84rem; vertical-align: bottom; }
 thead th { border-bottom: 1px solid var(--line); white-space: normal; min-width: 4.5rem; max-width: 15rem; }
 thead tr.groups th { color: var(--soft); text-align: center; border-bottom-width: 1px; padding-bottom: 5px; font-size: .78rem; }
@@ -57,7 +57,7 @@ td.best { font-weight: 700; background: var(--best); }
 sup { font-size: .68em; line-height: 0; margin-left: 2px; color: var(--word); font-weight: 400; }
 .under { font-size: .88rem; color: var(--soft); margin: .9rem 0 0; max-width: 90ch; }
 .under p { margin: .3rem 0; }
-.orders { display: grid; grid-template-columns: repeat(auto-fit, minmax(350px, 1fr)); gap: 16px; }
+.orders { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(350px, 100%), 1fr)); gap: 16px; }
 .orders .soft { font-size: .84rem; margin-bottom: .5rem; }
 .orders > div { padding: 16px 18px; }
 .orders h3 { margin: 0 0 .3rem; font-size: .95rem; }
@@ -80,7 +80,7 @@ dl.protocol dt { font-weight: 600; font-size: .92rem; }
 dl.protocol dd { margin: .15rem 0 0; color: var(--soft); font-size: .88rem; overflow-wrap: anywhere; }
 details > summary { cursor: pointer; font-weight: 600; margin: .2rem 0 .8rem; }
 details table { font-size: .84rem; }
-details td, details th { text-align: left; padding: 7px 14px; font-weight: 400; }
+details td, details th { text-align: left; padding: 7px 11px; font-weight: 400; }
 details thead th { font-weight: 600; min-width: 0; }
 code, pre { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: .88em; }
 pre { padding: 14px 18px; margin: 0; overflow-x: auto; }
@@ -103,7 +103,7 @@ def html(report: Report) -> str:
         _pictures(report),
         _protocols(report),
         _provenance(report),
-        f'<h2>Again</h2><div class="card"><pre>{escape(report.command)}</pre></div>',
+        f'<h2>Run it again</h2><div class="card"><pre>{escape(report.command)}</pre></div>',
         _footer(report),
     ]
     return (
@@ -132,13 +132,13 @@ def _table(table: Grid) -> str:
     groups = ""
     if any(title for title, _ in table.groups):
         spans = [
-            f'<th colspan="{width}" class="{"start" if index else ""}" scope="colgroup">{escape(title)}</th>'
+            f'<th colspan="{width}" class="{"start" if index else ""}" scope="colgroup">{_header_text(title)}</th>'
             for index, (title, width) in enumerate(table.groups)
         ]
         groups = f'<tr class="groups">{"".join(spans)}</tr>'
     headers = "".join(
         f'<th scope="col" class="{_classes(index in starts and index, index < len(theirs) and theirs[index] and "paper")}">'
-        f"{escape(header)}</th>"
+        f"{_header_text(header)}</th>"
         for index, header in enumerate(table.headers)
     )
     lines = "".join(
@@ -153,6 +153,11 @@ def _cell(cell: Printed, start: bool) -> str:
         return f'<th scope="row">{escape(cell.text)}{marks}</th>'
     hint = f' title="{escape(cell.hint)}"' if cell.hint else ""
     return f'<td class="{_classes(start, cell.kind, cell.best and "best")}"{hint}>{escape(cell.text)}{marks}</td>'
+
+
+def _header_text(text: str) -> str:
+    """Escaped, the arrow kept on the line of the last word."""
+    return escape(text).replace(" ↓", "&nbsp;↓").replace(" ↑", "&nbsp;↑")
 
 
 def _classes(start: object, *names: str | bool) -> str:

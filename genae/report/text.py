@@ -127,7 +127,7 @@ def markdown(report: Report) -> str:
     lines += ["## Runs", "", *_md_table(PROVENANCE, [list(map(_md, line)) for line in provenance(report)]), ""]
     if report.source:
         lines += [f"Published numbers: {_md(report.source)}.", ""]
-    lines += ["## Again", "", "```", report.command, "```"]
+    lines += ["## Run it again", "", "```", report.command, "```"]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"
 
 
