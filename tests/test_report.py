@@ -39,7 +39,7 @@ def experiment(rows, columns=(FID,), seeds=(0,), scale="desk", plus_minus=None, 
             row=row,
             scale=scale,
             data_name="faces",
-            data={"name": "synthetic-faces"},
+            data={"name": "synthetic-faces", "resolution": 16},
             flip=False,
             seed=seed,
             model={"name": "vae"},
@@ -193,6 +193,12 @@ def test_a_changed_column_says_what_it_stands_in_place_of():
     drawn = report.build(experiment({"vae": {"lpips": 0.1}}, [STAND_IN]), [record("vae", 0.2, STAND_IN)])
     assert drawn.measures[0].header == "pd-efficientnet, synthetic-faces (in place of lpips, celeba-hq)"
     assert grid.grid(drawn).headers == ["", f"{drawn.measures[0].header} ↓", "lpips ↓"]
+
+
+def test_a_column_at_another_size_says_both_sizes():
+    smaller = Column(id="fid", metric={"name": "fid"}, in_place_of="fid, synthetic-faces at 128x128")
+    drawn = report.build(experiment({"vae": {"fid": 1.0}}, [smaller]), [record("vae", 2.0, smaller)])
+    assert drawn.measures[0].header == "fid, synthetic-faces at 16x16 (in place of fid, synthetic-faces at 128x128)"
 
 
 def test_a_removed_column_keeps_the_papers_numbers_and_says_so():

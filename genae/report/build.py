@@ -158,12 +158,12 @@ def build(experiment: Experiment, records: Iterable[Record], figures: Path | Non
 
 def _in_force(experiment: Experiment, records: list[Record]) -> tuple[list[Record], list[str]]:
     """The records that the table shows, one per cell and seed, and what has to be said of the others."""
-    runs = {(run.row, run.data_name, run.seed, run.identity) for run in experiment.runs}
+    runs = {(run.row, run.data_name, run.seed, run.identity): run for run in experiment.runs}
     mine, other_settings, not_asked_for = [], 0, set()
     for record in records:
-        column = experiment.columns.get(record["column"])
-        if (record["row"], record["data_name"], record["seed"], record["identity"]) in runs:
-            if column and _is_of(record, column):
+        run = runs.get((record["row"], record["data_name"], record["seed"], record["identity"]))
+        if run:
+            if any(_is_of(record, column) for column in run.columns):
                 mine.append(record)
             else:
                 other_settings += 1
@@ -189,13 +189,11 @@ def _in_force(experiment: Experiment, records: list[Record]) -> tuple[list[Recor
 
 
 def _is_of(record: Record, column: Column) -> bool:
-    """Whether a record is of the metric, and its settings, that the column has now."""
-    if column.removed:
+    """Whether a record is of a run's column, with the metric and the settings that it has now."""
+    if record["column"] != column.id or column.removed:
         return False
-    if "settings" in record:
-        wanted = {"metric": column.metric, "measure_on": column.measure_on}
-        return results.canonical(record["settings"]) == results.canonical(wanted)
-    return record["metric"] == column.metric["name"]
+    wanted = {"metric": column.metric, "measure_on": column.measure_on}
+    return results.canonical(record.get("settings", wanted)) == results.canonical(wanted)
 
 
 def _runs_of(column: Column, experiment: Experiment, row: str | None = None) -> list[RunSpec]:
@@ -222,7 +220,7 @@ def _measure(column: Column, experiment: Experiment, records: Sequence[Record], 
     if column.removed:
         header = f"{column.id} (not measured at scale {experiment.scale})"
     elif column.in_place_of:
-        header = f"{header}, {_data_of(column, experiment)} (in place of {column.in_place_of})"
+        header = f"{header}, {_subject(column, experiment)} (in place of {column.in_place_of})"
     elif column.data:
         header = f"{header}, {column.data}"
     ours = {row: Standing(cell.mean, cell.std) for row, cell in cells.items() if cell.mean is not None}
@@ -243,11 +241,11 @@ def _measure(column: Column, experiment: Experiment, records: Sequence[Record], 
     )
 
 
-def _data_of(column: Column, experiment: Experiment) -> str:
-    """The name of the data set that a column is measured on."""
-    if column.measure_on:
-        return column.measure_on["name"]
-    return next((run.data["name"] for run in _runs_of(column, experiment)), column.data or "")
+def _subject(column: Column, experiment: Experiment) -> str:
+    """The data set that a column is measured on, with its size where that is what a scale has changed."""
+    spec = column.measure_on or next((run.data for run in _runs_of(column, experiment)), {"name": column.data})
+    sized = column.in_place_of.startswith(f"{column.metric['name']}, {spec['name']} at ")
+    return f"{spec['name']} at {spec['resolution']}x{spec['resolution']}" if sized else spec["name"]
 
 
 def _one_protocol(column: Column, records: Sequence[Record]) -> dict[str, Any]:

@@ -123,7 +123,8 @@ def markdown(report: Report) -> str:
             lines += [f"![{_md(said)}](pictures/{picture_name(picture)})", "", _md(said), ""]
         if row in report.curves:
             lines += [f"![Loss terms against images seen](pictures/{row}-curves.svg)", ""]
-    lines += ["## Protocol", "", *(f"- **{_md(header)}**: {_md(protocol)}" for header, protocol in protocols(report)), ""]
+    if protocols(report):
+        lines += ["## Protocol", "", *(f"- **{_md(header)}**: {_md(protocol)}" for header, protocol in protocols(report)), ""]
     lines += ["## Runs", "", *_md_table(PROVENANCE, [list(map(_md, line)) for line in provenance(report)]), ""]
     if report.source:
         lines += [f"Published numbers: {_md(report.source)}.", ""]
