@@ -1,0 +1,91 @@
+"""What a user's own copy of each data set looks like, in a few small images: for tests that prepare and open them."""
+
+import gzip
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def picture(seed: int, size: int = 16) -> np.ndarray:
+    """A colour image uint8 [size, size, 3] like no other."""
+    return np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    """An IDX file of unsigned bytes, gzipped where its name says so."""
+    content = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def _idx_files(folder: Path, suffix: str) -> None:
+    generator = np.random.default_rng(28)
+    for stem, count in (("train", 20), ("t10k", 8)):
+        write_idx(folder / f"{stem}-images-idx3-ubyte{suffix}", generator.integers(0, 256, (count, 28, 28)))
+        write_idx(folder / f"{stem}-labels-idx1-ubyte{suffix}", np.arange(count) % 10)
+
+
+def _mnist(folder: Path) -> None:
+    _idx_files(folder, "")
+
+
+def _fashion_mnist(folder: Path) -> None:
+    _idx_files(folder, ".gz")
+
+
+def _cifar10(folder: Path) -> None:
+    generator = np.random.default_rng(10)
+    for name, count in {**{f"data_batch_{i}": 4 for i in range(1, 6)}, "test_batch": 5}.items():
+        records = generator.integers(0, 256, (count, 3073), dtype=np.uint8)
+        records[:, 0] = np.arange(count)
+        (folder / f"{name}.bin").write_bytes(records.tobytes())
+
+
+def _celeba(folder: Path) -> None:
+    (folder / "img_align_celeba").mkdir()
+    lines = []
+    for number in range(1, 13):
+        name = f"{number:06d}.jpg"
+        wide = np.pad(picture(number), ((3, 3), (1, 1), (0, 0)))  # 22 x 18: taller than wide, as the real ones
+        Image.fromarray(wide).save(folder / "img_align_celeba" / name, quality=95)
+        lines.append(f"{name} {(number - 1) // 4}\n")  # four each of train, validation and test
+    (folder / "list_eval_partition.txt").write_text("".join(lines))
+
+
+def _celeba_hq(folder: Path) -> None:
+    for number in range(20):
+        Image.fromarray(picture(100 + number)).save(folder / f"{number}.png")
+
+
+def _ffhq(folder: Path) -> None:
+    for number in (0, 1, 59_999, 60_000, 69_999):
+        inner = folder / f"{number // 1000 * 1000:05d}"
+        inner.mkdir(exist_ok=True)
+        Image.fromarray(picture(200 + number)).save(inner / f"{number:05d}.png")
+
+
+def _folder(folder: Path) -> None:
+    for number in range(12):
+        inner = folder / f"kind-{number % 3}"
+        inner.mkdir(exist_ok=True)
+        Image.fromarray(picture(300 + number)).save(inner / f"{number}.png")
+
+
+COPIES: dict[str, Callable[[Path], None]] = {
+    "folder": _folder,
+    "mnist": _mnist,
+    "fashion-mnist": _fashion_mnist,
+    "cifar10": _cifar10,
+    "celeba": _celeba,
+    "celeba-hq": _celeba_hq,
+    "ffhq": _ffhq,
+}
+
+
+def write_copy(source: str, folder: Path) -> Path:
+    """Write the tiny copy of a source into a new folder, and return it."""
+    folder.mkdir(parents=True)
+    COPIES[source](folder)
+    return folder
