@@ -236,9 +236,8 @@ class _Table:
         runs: list[RunSpec] = []
         for row_id in self.file["rows"]:
             row = self.row(row_id, scale, changes if row_id in chosen else ())
-            if row is None:
-                continue
-            own = columns_of(row, self.row(row_id, "paper"))
+            is_run = self.is_run(row, scale)
+            own = columns_of(row if is_run else None, self.row(row_id, "paper"))
             for found in own:
                 known = columns.setdefault(found.column.id, found)
                 if _unlike(known.column, found.column):
@@ -248,20 +247,23 @@ class _Table:
                     )
                 if known.column.removed and not found.column.removed:
                     columns[found.column.id] = found
-            if row_id in chosen:
+            if is_run and row_id in chosen:
                 where = {"table": self.table, "scale": scale, "imports": self.imports, "root": self.root}
                 runs += runs_of(row, [found.column for found in own], seeds, **where)
         return {key: found.column for key, found in columns.items()}, tuple(runs)
 
-    def row(self, row_id: str, scale: str, changes: Iterable[Override] = ()) -> Row | None:
-        """The parts of a row at a scale; None where it has nothing to run, only published numbers."""
+    def row(self, row_id: str, scale: str, changes: Iterable[Override] = ()) -> Row:
+        """The parts of a row at a scale."""
+        return row_of(self.file, row_id, scale, changes, lambda use, mark: self.used(use, mark, scale, ()))
+
+    def is_run(self, row: Row, scale: str) -> bool:
+        """Whether a row is more than published numbers, and not removed at this scale."""
         overlay = mapping(mapping(mapping(self.file, "scales"), scale), "rows")
-        if row_id in overlay and overlay[row_id] is None:
-            return None
-        row = row_of(self.file, row_id, scale, changes, lambda use, mark: self.used(use, mark, scale, ()))
-        own = mapping(self.file["rows"], row_id)
-        only_numbers = "published" in own and not any("model" in part for part in row.parts)
-        return None if only_numbers and "stages" not in own and "data" not in own else row
+        own = mapping(self.file["rows"], row.id)
+        only_numbers = (
+            "published" in own and not {"data", "stages"} & own.keys() and not any("model" in part for part in row.parts)
+        )
+        return not only_numbers and not (row.id in overlay and overlay[row.id] is None)
 
     def used(self, use: Any, mark: Mark, scale: str, above: tuple[str, ...]) -> list[Block]:
         """The parts of the row of another file that `use: paper/table/row` names."""

@@ -34,12 +34,12 @@ class RowColumn:
     mark: Mark
 
 
-def columns_of(row: Row, paper: Row | None) -> list[RowColumn]:
+def columns_of(row: Row | None, paper: Row) -> list[RowColumn]:
     """A row's columns in the paper's order. Those that only the paper has are marked as removed, those whose metric or data
-    another scale exchanged say for what they stand. paper: the same row as the file itself gives it."""
-    here = _columns(row)
+    another scale exchanged say for what they stand. row: None where it is not run.  paper: as the file itself gives it."""
+    here = _columns(row) if row else {}
     try:
-        there = _columns(paper) if paper else {}
+        there = _columns(paper)
     except MissingKeyError:  # complete only with the overlay
         there = {}
     found = []

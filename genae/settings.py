@@ -132,7 +132,7 @@ def _hint(value: Any, annotation: Any) -> str:
     wanted = expected(annotation)
     if isinstance(value, bool) and "text" in wanted:
         return "; YAML reads yes, no, on and off as truth values: put a word in quotes"
-    if wanted.startswith("a list of") and isinstance(value, int | float | str):
+    if wanted.startswith(("a list of whole", "a list of numbers", "a list of texts")) and isinstance(value, int | float | str):
         return f"; write [{value}]"
     return text_hint(value) if "number" in wanted else ""
 
@@ -150,7 +150,7 @@ def expected(annotation: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(expected(argument) for argument in arguments)
     if origin is tuple and arguments[-1:] != (...,):
-        return f"a list of {len(arguments)}: {', '.join(expected(argument) for argument in arguments)}"
+        return f"a list of {len(arguments)} ({', '.join(expected(argument) for argument in arguments)})"
     if origin in (tuple, list):
         return f"a list of {_plural(expected(arguments[0]))}" if arguments else "a list"
     return "a mapping"
@@ -188,7 +188,8 @@ def _problems(error: pydantic.ValidationError, kind: type, block: Block, what: s
     for fault in error.errors(include_url=False):
         path: Place = ()
         for part in fault["loc"][1:]:  # [0] is the 1-tuple; names of union members are in the way too
-            if at(block, (*path, part)) is not None or part in (at(block, path) or ()):
+            found = at(block, path)
+            if (isinstance(found, dict) and part in found) or (isinstance(found, list) and part in range(len(found))):
                 path = (*path, part)
         if fault["type"].startswith("missing") and isinstance(fault["loc"][-1], str):
             path = (*path, fault["loc"][-1])

@@ -189,7 +189,8 @@ class _Reader:
     def mark(self, line: int, path: str) -> Mark:
         """line: from 0, as PyYAML counts."""
         if self.fixed:  # the whole text stands in one place
-            return Mark(self.fixed.file, 0, f"{self.fixed.path}.{path}" if path else self.fixed.path, self.fixed.excerpt)
+            joint = "" if not path or path.startswith("[") else "."
+            return Mark(self.fixed.file, 0, f"{self.fixed.path}{joint}{path}", self.fixed.excerpt)
         excerpt = self.lines[line].rstrip() if line < len(self.lines) else ""
         if len(excerpt) > LONGEST_EXCERPT:
             excerpt = excerpt[: LONGEST_EXCERPT - 3] + "..."

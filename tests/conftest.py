@@ -1,10 +1,15 @@
 """What every test shares: one thread, float32 by default, a log of what ran, and a cache of the session's own."""
 
 import os
+import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+from genae.registry import REGISTRIES
 
 torch.set_num_threads(1)
 
@@ -29,3 +34,18 @@ def pytest_runtest_logreport(report):
 def repository() -> Path:
     """The folder of the project."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def toy_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: Path) -> Iterator[Path]:
+    """A user's project, whose `stand_ins` has components with settings and nothing behind them. Nothing stays registered."""
+    for registry in REGISTRIES:
+        registry.names()  # so that what is kept is all of it
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(repository / "tests" / "bad_experiments" / "stand_ins.py", tmp_path)
+    (tmp_path / "setup.cfg").touch()
+    (tmp_path / "experiments").mkdir()
+    yield tmp_path
+    sys.modules.pop("stand_ins", None)

@@ -1,0 +1,151 @@
+"""Every file of tests/bad_experiments is refused at load, and says so in one screen: where, which key, what is wrong, what to
+write. What it must say stands in the file itself, after `# expect:` (the line, the key path, the words)."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from genae.experiment import ExperimentError, find, load
+from genae.registry import DATASETS
+
+FILES = sorted((Path(__file__).parent / "bad_experiments").glob("*.yaml"))
+
+
+@pytest.fixture
+def bad_project(toy_project):
+    for path in FILES:
+        shutil.copy(path, toy_project)
+    return toy_project
+
+
+def refusal(path, **options):
+    with pytest.raises(ExperimentError) as caught:
+        load(path, **options)
+    assert caught.value.__cause__ is None
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", [path.name for path in FILES])
+def test_a_bad_file_is_refused_with_file_line_key_and_what_to_write(bad_project, name):
+    expected = re.findall(r"^# expect: (.+)$", (bad_project / name).read_text(), re.MULTILINE)
+    assert expected
+
+    message = refusal(bad_project / name)
+
+    for line in expected:
+        assert f"{name}:{line}" in message
+    assert len(message.splitlines()) < 25
+    assert "Traceback" not in message
+    assert "pydantic" not in message
+    assert str(bad_project) not in message or name == "unknown-module.yaml"  # which must say where it has looked
+
+
+def test_there_are_at_least_thirty_kinds_of_bad_files():
+    assert len({path.stem for path in FILES}) >= 30
+
+
+def test_the_line_that_is_named_is_shown(bad_project):
+    message = refusal(bad_project / "misspelt-setting.yaml")
+    assert message.splitlines()[1] == "    17 |     model: {name: toy-vae, latent_dm: 8}"
+
+
+def test_a_file_that_is_not_text_is_refused(toy_project):
+    path = toy_project / "latin.yaml"
+    path.write_bytes("table: paper/one\nsource: Müller\n".encode("latin-1"))
+    assert refusal(path) == "latin.yaml:2: not UTF-8 text"
+
+
+def test_a_control_character_is_refused_with_its_line(toy_project):
+    path = toy_project / "control.yaml"
+    path.write_text("table: paper/one\nsource: a\x07b\n")
+    assert refusal(path).startswith("control.yaml:2: broken YAML")
+
+
+def test_rows_that_use_one_another_in_a_circle_are_refused(toy_project):
+    for here, there in (("one", "two"), ("two", "one")):
+        text = f"table: {here}\nrows: {{vae: {{use: {there}/vae}}}}\n"
+        (toy_project / "experiments" / f"{here}.yaml").write_text(text)
+    assert "in a circle: two/vae -> one/vae -> two/vae" in refusal("one")
+
+
+def test_a_module_that_cannot_import_something_else_fails_as_python_does(toy_project):
+    (toy_project / "halfway.py").write_text("import nothing_of_this_name\n")
+    (toy_project / "experiments" / "one.yaml").write_text("table: one\nimports: [halfway]\nrows: {vae: {}}\n")
+    with pytest.raises(ModuleNotFoundError, match="nothing_of_this_name"):
+        load("one")
+
+
+def test_a_name_that_is_registered_twice_is_told_at_the_import(toy_project):
+    (toy_project / "again.py").write_text(
+        "from genae.registry import MODELS\n@MODELS.add('toy-vae')\ndef mine(shape, *, dim: int = 8): ...\n"
+    )
+    (toy_project / "experiments" / "one.yaml").write_text("table: one\nimports: [stand_ins, again]\nrows: {vae: {}}\n")
+    message = refusal("one")
+    assert message.startswith("experiments/one.yaml:2: imports[1]: importing 'again': model 'toy-vae' is registered twice")
+
+
+def test_an_unknown_experiment_lists_what_there_is(toy_project):
+    (toy_project / "experiments" / "quickstart.yaml").write_text("table: quickstart\nrows: {}\n")
+    with pytest.raises(ExperimentError) as caught:
+        find("quickstrat")
+    assert str(caught.value) == "there is no experiment 'quickstrat'; did you mean 'quickstart'? known: quickstart"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "model.latent_dm=8",
+            "command line: model.latent_dm: model 'toy-vae' has no setting 'latent_dm'; did you mean 'latent_dim'?",
+        ),
+        ("model.latent_dim=8.5", "command line: model.latent_dim: must be a whole number, not 8.5"),
+        (
+            "model.dropout=1e-3",
+            "command line: model.dropout: must be a number, not the text '1e-3'; YAML reads 1e-3 as text: write 1.0e-3",
+        ),
+        ("modle.latent_dim=8", "command line: modle.latent_dim: 'modle' cannot be overridden; did you mean 'model'?"),
+        (
+            "rows.vea.model.latent_dim=8",
+            "command line: rows.vea.model.latent_dim: there is no row 'vea' in this table; did you mean 'vae'?",
+        ),
+        ("rows.vae=8", "command line: rows.vae: write rows.<row>.key.path=value"),
+        ("table=other", "command line: table: 'table' cannot be overridden"),
+        ("model.latent_dim", "command line: an override is key.path=value, such as model.dim=8"),
+        ("model={name: toy-vae", "command line: model: broken YAML"),
+        ("stages.autoencoder.schedule.phases.7.margin=1", "'7' is not the index of an item; this list has 2, counted from 0"),
+        ("seeds=[0, x]", "command line: seeds[1]: a seed is a whole number from 0, not the text 'x'"),
+        ("metrics.0.crop=face", "command line: metrics.0.crop: give the whole list, or override a column"),
+    ],
+)
+def test_a_bad_override_names_the_command_line(toy_project, repository, override, message):
+    text = (repository / "tests" / "bad_experiments" / "duplicate-setting.yaml").read_text()
+    (toy_project / "good.yaml").write_text(text.replace(", latent_dim: 16", ""))
+    assert message in refusal("good.yaml", overrides=[override])
+
+
+def test_unknown_rows_and_scales_are_refused_with_the_choices(toy_project, repository):
+    text = (repository / "tests" / "bad_experiments" / "duplicate-setting.yaml").read_text()
+    (toy_project / "good.yaml").write_text(text.replace(", latent_dim: 16", ""))
+    assert refusal("good.yaml", rows=["vae-wid"]) == (
+        "good.yaml: it has no row 'vae-wid'; did you mean 'vae-wide'? known: vae, vae-wide"
+    )
+    assert refusal("good.yaml", scale="desk") == "good.yaml: it has no scale 'desk'; known: paper"
+
+
+def test_a_setting_of_any_registered_data_set_is_checked(toy_project):
+    @DATASETS.add("toy-patches")
+    def toy_patches(split, *, pairs: list[tuple[int, float]] | None = None, names: dict[str, bool] | None = None): ...
+
+    def message(setting):
+        path = toy_project / "one.yaml"
+        path.write_text(f"table: one\nimports: [stand_ins]\nrows:\n  vae:\n    data: {{name: toy-patches, {setting}}}\n")
+        return refusal(path)
+
+    assert "data.pairs[0]: must be a list of 2 (a whole number, a number), not a list of 1" in message("pairs: [[1]]")
+    assert "data.pairs[0][1]: must be a number, not the text 'x'" in message("pairs: [[1, x]]")
+    assert "data.names.wide: must be true or false, not 1" in message("names: {wide: 1}")
+    assert "data.pairs: must be a list of items, each a list of 2 (a whole number, a number) or null, not 3" in message(
+        "pairs: 3"
+    )
