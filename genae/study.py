@@ -30,18 +30,22 @@ class Folders:
     root: Path
 
     @property
+    def results(self) -> Path:
+        return self.root / "results"
+
+    @property
     def runs(self) -> Path:
-        return self.root / "results" / "runs"
+        return self.results / "runs"
 
     @property
     def logs(self) -> Path:
         return self.runs / "logs"
 
     def records(self, table: str) -> Path:
-        return self.root / "results" / f"{table}.jsonl"
+        return results.table_path(self.results, table)
 
     def pictures(self, table: str) -> Path:
-        return self.root / "results" / table / "figures"
+        return self.results / table / "figures"
 
     def report(self, table: str) -> Path:
         return self.root / "reports" / table
@@ -127,7 +131,8 @@ def work(todo: Sequence[RunSpec], runs: Path, began: float, stop: Any) -> None:
         for task in tasks:
             try:
                 with task.directory.claim():
-                    if next_task(task.run, runs) == task:  # it may have been done between looking and claiming
+                    now = next_task(task.run, runs)  # it may have been done between looking and claiming
+                    if now and now.stage == task.stage:
                         _do(task, runs, stop)
             except Taken:
                 continue
@@ -169,7 +174,7 @@ def collect(experiment: Experiment, folders: Folders) -> None:
         mine = [record for record in results.read(places[-1].records) if record["column"] in wanted]
         gathered += [record | belongs for record in mine if record["identity"] == run.identity]
         if mine:
-            destination = folders.pictures(experiment.table) / f"{run.row}-{run.data_name}-s{run.seed}"
+            destination = results.figures_path(folders.results, experiment.table, run.row, run.data_name, run.seed)
             results.collect_pictures(places[-1].figures, destination, progress=places[-1].progress)
     results.collect(folders.records(experiment.table), gathered)
 
@@ -214,9 +219,13 @@ def _answers(record: Mapping[str, Any], column: Any) -> bool:
         return False
     missing = record.get("missing_weights")
     if missing:
-        from genae.features.weights import is_here
+        from genae.features.weights import MissingWeights, find
 
-        return not is_here(missing)
+        try:
+            find(missing)
+        except MissingWeights:
+            return True
+        return False
     return True
 
 
@@ -226,8 +235,7 @@ def _pictured(run: RunSpec, place: RunDir) -> bool:
 
 def _train_digest(run: RunSpec) -> str | None:
     """The digest of the run's training images; None where they are not prepared on this machine."""
-    from genae.data.datasets import open_dataset
-    from genae.data.prepare import NotPrepared
+    from genae.data.datasets import NotPrepared, open_dataset
 
     with contextlib.suppress(NotPrepared):
         return open_dataset(run.data, "train").digest
