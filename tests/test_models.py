@@ -1,0 +1,49 @@
+"""What is particular to some models; what holds for all is in genae/conformance/test_models.py."""
+
+import pytest
+import torch
+
+from genae.latent import Gaussian, Sphere
+from genae.models.autoencoder import mix
+from genae.registry import MODELS
+
+
+@pytest.mark.parametrize(
+    ("name", "latent"),
+    [
+        ("automodulator", Sphere(512)),
+        ("vae-adain", Gaussian(512)),
+        ("vae-classic", Gaussian(512)),
+        ("autoencoder", Gaussian(64)),
+    ],
+)
+def test_default_latent_spaces_are_the_published_ones(name, latent):
+    with torch.device("meta"):
+        assert MODELS.build({"name": name}, (3, 32, 32)).latent == latent
+
+
+def test_the_baselines_of_table_2a_share_the_automodulators_networks():
+    with torch.device("meta"):
+        automodulator, adain, classic = (
+            MODELS.build({"name": name}, (3, 64, 64)) for name in ("automodulator", "vae-adain", "vae-classic")
+        )
+
+    def shapes(part: torch.nn.Module) -> dict[str, torch.Size]:
+        return {key: value.shape for key, value in part.named_parameters()}
+
+    assert shapes(adain.decoder) == shapes(automodulator.decoder)
+    assert shapes(adain.encoder) == shapes(classic.encoder)
+    twice = {key: shape for key, shape in shapes(adain.encoder).items() if shapes(automodulator.encoder)[key] != shape}
+    assert twice == {"last.2.weight": (1024, 512, 4, 4), "last.2.bias": (1024,)}
+
+
+def test_settings_as_json_gives_them_build_the_same_model():
+    small = {"name": "automodulator", "latent_dim": 4}
+    one, other = (MODELS.build({**small, "channels": channels}, (1, 8, 8)) for channels in ([6, 4], (6, 4)))
+    assert [p.shape for p in one.parameters()] == [p.shape for p in other.parameters()]
+
+
+def test_mixing_takes_the_first_codes_up_to_the_split():
+    a, b = torch.zeros(2, 3), torch.ones(2, 3)
+    assert mix(a, b, 1, 3)[0, :, 0].tolist() == [0, 1, 1]
+    assert mix(a, b, torch.tensor([0, 3]), 3)[:, :, 0].tolist() == [[1, 1, 1], [0, 0, 0]]
