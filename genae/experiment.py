@@ -32,6 +32,7 @@ __all__ = [
     "RunSpec",
     "StageSpec",
     "find",
+    "import_modules",
     "json_schema",
     "list_experiments",
     "load",
@@ -70,28 +71,37 @@ def find(name_or_path: str | Path, root: Path | None = None) -> Path:
     return known[name]
 
 
-def _import(file: Block, root: Path) -> tuple[str, ...]:
-    """Imports the third-party modules that a file names, from its project's root, then as installed."""
-    names = file.get("imports") or []
-    if not isinstance(names, list):
-        raise file.marks["imports"].error(f"must be a list of modules, not {shown(names)}")
-    if names and str(root) not in sys.path:
+def import_modules(names: Iterable[str], root: Path) -> None:
+    """Imports third-party modules, which register their components: from a project's root, then as installed."""
+    if str(root) not in sys.path:
         sys.path.insert(0, str(root))
         importlib.invalidate_caches()
-    for name, mark in zip(names, names.marks if names else [], strict=True):
-        if not isinstance(name, str):
-            raise mark.error(f"must be the name of a module, not {shown(name)}")
+    for name in names:
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
             if not error.name or not f"{name}.".startswith(f"{error.name}."):
                 raise  # the module is there; something that it imports is not
-            folder = root.joinpath(*name.split(".")[:-1])
-            beside = [".".join([*name.split(".")[:-1], path.stem]) for path in folder.glob("*.py") if path.stem != "__init__"]
+            folder, parents = root.joinpath(*name.split(".")[:-1]), name.split(".")[:-1]
+            beside = [".".join([*parents, path.stem]) for path in folder.glob("*.py") if path.stem != "__init__"]
             nearest = f"; {suggestion(name, beside)}" if beside else ""
-            raise mark.error(f"there is no module {name!r}, neither in {root} nor installed{nearest}") from None
+            raise ExperimentError(f"there is no module {name!r}, neither in {root} nor installed{nearest}") from None
+
+
+def _imported(file: Block, root: Path) -> tuple[str, ...]:
+    """The modules that a file names, once they are imported."""
+    names = file.get("imports") or []
+    if not isinstance(names, list):
+        raise file.marks["imports"].error(f"must be a list of modules, not {shown(names)}")
+    for index, name in enumerate(names):
+        if not isinstance(name, str):
+            raise names.marks[index].error(f"must be the name of a module, not {shown(name)}")
+        try:
+            import_modules([name], root)
+        except ExperimentError as error:
+            raise names.marks[index].error(str(error)) from None
         except ValueError as error:  # a name registered twice
-            raise mark.error(f"importing {name!r}: {error}") from None
+            raise names.marks[index].error(f"importing {name!r}: {error}") from None
     return tuple(names)
 
 
@@ -117,7 +127,7 @@ def load(
     table = _text(file, "table", required="which table is this? write table: paper/table")
     if not TABLE_ID.fullmatch(table):
         raise file.marks["table"].error(f"{table!r} cannot name a table: write paper/table, without spaces")
-    table_of = _Table(path, root, table, file, [*_import(file, root)])
+    table_of = _Table(path, root, table, file, [*_imported(file, root)])
 
     scales = ["paper", *(name for name in mapping(file, "scales") if name != "paper")]
     scale = scale or ("desk" if "desk" in scales else "paper")
@@ -279,7 +289,7 @@ class _Table:
         check_file(file)
         if row_id not in file["rows"]:
             raise mark.error(f"{shown_path(known[table])} has no row {row_id!r}; {suggestion(row_id, file['rows'])}")
-        self.imports.extend(name for name in _import(file, self.root) if name not in self.imports)
+        self.imports.extend(name for name in _imported(file, self.root) if name not in self.imports)
         row = row_of(file, row_id, scale, (), lambda inner, place: self.used(inner, place, scale, (*above, use)))
         return [part.only(USED_KEYS) for part in row.parts]
 
