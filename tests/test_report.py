@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -248,7 +249,7 @@ def test_a_mean_of_fewer_seeds_says_which_are_absent():
 
 def test_a_row_of_published_numbers_alone_is_not_missing():
     asked = experiment({"vae": {"fid": 1.0}, "gan": {"fid": 2.0}})
-    asked = Experiment(**{**vars(asked), "runs": tuple(run for run in asked.runs if run.row == "vae")})
+    asked = replace(asked, runs=tuple(run for run in asked.runs if run.row == "vae"))
     assert printed(report.build(asked, [record("vae", 1.0)]))["gan"] == ["–", "2"]
 
 
@@ -273,6 +274,22 @@ def test_of_two_checkpoints_the_later_is_shown_and_it_is_said():
     drawn = report.build(experiment({"vae": {}}), [record("vae", 1.0), record("vae", 2.0, checkpoint="d" * 64, time=2e9)])
     assert printed(drawn) == {"vae": ["2.000"]}
     assert drawn.notes == ("vae, seed 0: measured again, of another checkpoint; the latest number is shown.",)
+
+
+def test_columns_of_different_checkpoints_are_told():
+    drawn = report.build(
+        experiment({"vae": {}}, [FID, SSIM]), [record("vae", 1.0), record("vae", 2.0, SSIM, checkpoint="d" * 64)]
+    )
+    assert drawn.notes == ("vae, seed 0: its columns are of different checkpoints.",)
+
+
+def test_pictures_stand_in_the_order_of_the_experiment(tmp_path):
+    asked = experiment({"vae": {}})
+    run = replace(asked.runs[0], figures=({"name": "samples"}, {"name": "mixing"}))
+    for name in ("a-third", "mixing", "samples"):
+        picture(tmp_path / "vae-faces-s0" / f"{name}.png")
+    drawn = report.build(replace(asked, runs=(run,)), [record("vae", 1.0)], tmp_path)
+    assert [shown.name for shown in drawn.pictures] == ["samples", "mixing", "a-third"]
 
 
 def test_unlike_protocols_in_one_column_are_refused_by_name():

@@ -185,6 +185,11 @@ def _in_force(experiment: Experiment, records: list[Record]) -> tuple[list[Recor
         newer = next(r for r in shown if results.place(r) == place and r["identity"] == record["identity"])
         what = "another checkpoint" if newer["checkpoint"] != record["checkpoint"] else "another protocol"
         notes.append(f"{record['row']}, seed {record['seed']}: measured again, of {what}; the latest number is shown.")
+    checkpoints: dict[tuple[str, int, str], set[str]] = {}
+    for record in shown:
+        checkpoints.setdefault((record["row"], record["seed"], record["data_name"]), set()).add(record["checkpoint"])
+    mixed = [f"{row}, seed {seed}" for (row, seed, _), several in checkpoints.items() if len(several) > 1]
+    notes += [f"{who}: its columns are of different checkpoints." for who in mixed]
     return shown, list(dict.fromkeys(notes))
 
 
@@ -327,10 +332,13 @@ def _beside(
 
 
 def _pictures(run: RunSpec, folder: Path) -> Iterator[tuple[str | None, Picture]]:
-    """(the checkpoint it says it was drawn from, the picture) for each collected picture of a run."""
+    """(checkpoint it says it was drawn from, picture) for each collected picture of a run, in the order of its figures."""
     from PIL import Image
 
-    for path in sorted(folder.glob("*.png")):
+    order = [figure["name"] for figure in run.figures]
+    for path in sorted(
+        folder.glob("*.png"), key=lambda path: (order.index(path.stem) if path.stem in order else len(order), path)
+    ):
         with Image.open(path) as image:
             text, (width, height) = dict(image.text), image.size
         caption = text.get("caption", "")
