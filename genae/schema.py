@@ -1,7 +1,6 @@
 """The JSON Schema of experiment files, from the registries' signatures, so that an editor completes and checks the YAML."""
 
-import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from genae.overlays import ID
@@ -14,10 +13,8 @@ TEXT, NUMBER, NULL = {"type": "string"}, {"type": "number"}, {"type": "null"}
 KINDS = {"data_set": DATASETS, "model": MODELS, "objective": OBJECTIVES, "metric": METRICS, "figure": FIGURES}
 
 
-def json_schema(imports: Sequence[str] = ()) -> dict[str, Any]:
-    """The schema of an experiment file. imports: third-party modules whose components are to be in it."""
-    for module in imports:
-        importlib.import_module(module)
+def json_schema() -> dict[str, Any]:
+    """The schema of an experiment file, with everything that is registered when it is asked for."""
     definitions = {kind: _component(registry) for kind, registry in KINDS.items()}
     definitions["optimizer"] = _overlaid(schema(Adam), name={"enum": ["adam"]})
     definitions["average"] = _overlaid(schema(Average))

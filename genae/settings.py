@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal, Union
 
 import pydantic
+import pydantic_core
 
 from genae.registry import Registry, suggestion
 from genae.yaml_source import Block, ExperimentError, Mark, MissingKeyError, at, locate, number_meant, plain
@@ -67,6 +68,9 @@ def schema(factory: Callable) -> dict[str, Any]:
     whole = _checker(factory)[0].json_schema()
     found = _inlined(whole["prefixItems"][0], whole.get("$defs", {}))
     found.pop("description", None)
+    for parameter in _settings(factory):
+        if parameter.default is not parameter.empty:
+            found["properties"][parameter.name]["default"] = pydantic_core.to_jsonable_python(parameter.default)
     for name, text in re.findall(r"(?:^|  )(\w+): (.+?)(?=  \w+: |$)", inspect.getdoc(factory) or "", re.MULTILINE):
         if name in found["properties"]:
             found["properties"][name]["description"] = text
@@ -76,10 +80,13 @@ def schema(factory: Callable) -> dict[str, Any]:
 @functools.cache
 def _checker(factory: Callable) -> tuple[pydantic.TypeAdapter, type]:
     """The settings as a dataclass, and what checks a 1-tuple of it (pydantic takes no configuration for a bare dataclass)."""
-    parameters = inspect.signature(factory, eval_str=True).parameters.values()
-    fields = [_field(p) for p in parameters if p.kind is p.KEYWORD_ONLY]
-    kind = dataclasses.make_dataclass(factory.__name__, fields, kw_only=True)
+    kind = dataclasses.make_dataclass(factory.__name__, [_field(parameter) for parameter in _settings(factory)], kw_only=True)
     return pydantic.TypeAdapter(tuple[kind], config=STRICT), kind
+
+
+def _settings(factory: Callable) -> list[inspect.Parameter]:
+    parameters = inspect.signature(factory, eval_str=True).parameters.values()
+    return [parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
 
 
 def _field(parameter: inspect.Parameter) -> tuple[str, Any, Any]:
