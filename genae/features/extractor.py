@@ -59,6 +59,7 @@ class MapDistance(Distance):
         super().__init__()
         self.extractor = extractor
         self.digest, self.published = extractor.digest, extractor.published
+        frozen(self)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         maps = self.extractor.maps(torch.cat([a, b]))
@@ -75,6 +76,6 @@ def unit_distance(maps_a: Sequence[Tensor], maps_b: Sequence[Tensor], eps: float
     return torch.stack(layers).mean(0)
 
 
-def frozen(network: nn.Module) -> nn.Module:
-    """The network in eval mode, without gradients for its weights."""
-    return network.eval().requires_grad_(False)
+def frozen(network: nn.Module) -> None:
+    """Put a network into eval mode, and take gradients off its weights: the last line of every extractor's constructor."""
+    network.eval().requires_grad_(False)

@@ -46,8 +46,9 @@ class Inception(Extractor):
         net = network()
         net.load_state_dict(torch.load(weights.find("inception-2015"), map_location="cpu", weights_only=True))
         net.fc = nn.Identity()
-        self.net = frozen(net)
+        self.net = net
         self.digest, self.published = str(used["sha256"]), bool(used["published"])
+        frozen(self)
 
     def forward(self, images: Tensor) -> Tensor:
         unit = to_png_unit(to_rgb(images))  # FID is defined on image files

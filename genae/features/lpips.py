@@ -33,9 +33,10 @@ class Lpips(Distance):
             warnings.simplefilter("ignore", UserWarning)  # lpips names torchvision's weights in an old way
             model = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)  # pnet_rand: a random trunk, so no download
         self._load_trunk(model.net, trunk)
-        self.model = frozen(model)
+        self.model = model
         self.net = net
         self.digest, self.published = str(used["sha256"]), bool(used["published"])
+        frozen(self)
 
     @staticmethod
     def _load_trunk(net: torch.nn.Module, trunk: dict[str, Tensor]) -> None:

@@ -28,10 +28,11 @@ class Vgg19(MapExtractor):
         for layer in layers:
             if isinstance(layer, nn.ReLU):
                 layer.inplace = False  # the maps are kept
-        self.layers = frozen(layers)
+        self.layers = layers
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).reshape(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).reshape(1, 3, 1, 1))
         self.digest, self.published = str(used["sha256"]), bool(used["published"])
+        frozen(self)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.maps(images)[-1].mean((2, 3))

@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from genae.context import Context
@@ -24,7 +23,7 @@ from genae.features.lpips import TRUNKS
 from genae.metrics.images import draws
 from genae.metrics.metric import Metric, short_count, weights_notes
 from genae.models.autoencoder import Generator, Latent
-from genae.pixels import face_crop
+from genae.pixels import face_crop, reduce
 from genae.registry import FEATURES, METRICS
 
 PUBLISHED_PAIRS = 100_000
@@ -67,7 +66,7 @@ class PathLengthMetric(Metric):
             if self.crop == "face":
                 images = face_crop(images)
             if images.shape[-1] > LARGEST:
-                images = F.avg_pool2d(images, images.shape[-1] // LARGEST)
+                images = reduce(images, LARGEST)
             lengths.append(distance(*images.chunk(2)).double().cpu() / self.epsilon**2)
         lengths = torch.cat(lengths).numpy()
         return {self.name: float(trimmed(lengths, self.trim_percent).mean()), "untrimmed": float(lengths.mean())}
