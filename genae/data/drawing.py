@@ -93,7 +93,7 @@ def curved_band(
         line = y0 + slope * t + curve * (t * t - np.float32(0.5))
         steepness = np.sqrt(1 + ((slope + 2 * curve * t) / a) ** 2)
         thickness = b * (1 - t * t)
-        return (np.abs(y - line) - thickness) / steepness
+        return np.maximum((np.abs(y - line) - thickness) / steepness, np.abs(x - x0) - a)  # the points end the band
 
     reach = b + np.abs(slope) + np.abs(curve)
     return distance, _box(x0, y0, a, reach)

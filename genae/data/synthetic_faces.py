@@ -232,7 +232,7 @@ def _background(values: Mapping[str, np.ndarray], resolution: int) -> np.ndarray
     axis = (np.arange(resolution) + 0.5) * (2 / resolution) - 1
     wave = (np.cos(frequency * axis) * np.sinc(frequency / np.pi / resolution)).astype(np.float32)
     flat = np.ones_like(wave)
-    down = np.stack([flat * 0, wave, flat, wave])[values["texture"]]  # [n, R]
+    down = np.stack([flat * 0, wave * 0.13, flat * 0.13, wave * 0.2])[values["texture"]]  # [n, R]
     along = np.stack([flat, flat, wave, wave])[values["texture"]]
-    pattern = 1 + np.float32(0.13) * down[:, :, None] * along[:, None, :]
+    pattern = 1 + down[:, :, None] * along[:, None, :]
     return (_ramp(_BACKGROUND, values["background_color"]).astype(np.float32) * pattern).clip(0, 1)
