@@ -2,45 +2,18 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True, kw_only=True)
-class AverageSettings:
-    """`average:` in YAML. Give one of the two lengths.
-
-    parts: which of the model's parts are averaged; evaluation uses these and the raw rest.
-    half_life_kimg: thousands of images after which an old weight counts half.
-    decay_per_step: the released automodulator's form (0.999), which does not know the batch size.
-    """
-
-    parts: tuple[str, ...] = ("decoder",)
-    half_life_kimg: float | None = None
-    decay_per_step: float | None = None
-
-    def __post_init__(self) -> None:
-        if (self.half_life_kimg is None) == (self.decay_per_step is None):
-            raise ValueError("average needs either half_life_kimg or decay_per_step")
-        if self.half_life_kimg is not None and self.half_life_kimg <= 0:
-            raise ValueError(f"half_life_kimg must be positive, not {self.half_life_kimg}")
-        if self.decay_per_step is not None and not 0 <= self.decay_per_step < 1:
-            raise ValueError(f"decay_per_step must be in [0, 1), not {self.decay_per_step}")
-
-    def decay(self, batch_size: int) -> float:
-        """The weight that the old average keeps in one step of `batch_size` images."""
-        if self.decay_per_step is not None:
-            return self.decay_per_step
-        return 0.5 ** (batch_size / (1000 * self.half_life_kimg))
+from genae.spec import Average
 
 
-class Average:
-    """The averaged copies of some parts of a model."""
+class AveragedParts:
+    """The averaged copies of some parts of a model; evaluation uses these and the raw rest."""
 
-    def __init__(self, model: nn.Module, settings: AverageSettings) -> None:
+    def __init__(self, model: nn.Module, settings: Average) -> None:
         children = dict(model.named_children())
         for name in settings.parts:
             if name not in children:

@@ -17,11 +17,11 @@ from genae import checkpoint, provenance, results
 from genae.context import Context, resolve_device
 from genae.data.dataset import Splits
 from genae.data.datasets import open_dataset
-from genae.experiment import Column, RunSpec
 from genae.metrics.metric import MissingWeights
 from genae.models.autoencoder import Generator
 from genae.registry import FIGURES, METRICS
 from genae.rundir import RunDir
+from genae.spec import Column, RunSpec
 
 EVALUATION_SEED = 0  # of every table: a table's seeds vary training only
 

@@ -76,6 +76,12 @@ class Average:
         if self.decay_per_step is not None and not 0 < self.decay_per_step < 1:
             raise ValueError(f"decay_per_step must lie between 0 and 1, not {self.decay_per_step}")
 
+    def decay(self, batch_size: int) -> float:
+        """The weight that the old average keeps in one step of `batch_size` images."""
+        if self.half_life_kimg is None:
+            return self.decay_per_step
+        return 0.5 ** (batch_size / (1000 * self.half_life_kimg))
+
 
 @dataclass(frozen=True, kw_only=True)
 class StageSpec:

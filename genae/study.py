@@ -1,8 +1,8 @@
 """An experiment's runs: what is done, in flight and to do; who does it; what came of it.
 
 `genae run` starts workers on it. A worker takes the first stage or evaluation that nobody holds, does it, and looks again,
-until nothing is left that it could do; so rows with an equal first stage train it once, and what waits for a stage waits for its
-run directory. Nothing here remembers anything: the state is in the run directories and in results/.
+until nothing is left that it could do; so rows with an equal first stage train it once, and what waits for a stage waits for
+its run directory. Nothing here remembers anything: the state is in the run directories and in results/.
 """
 
 import contextlib
@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from genae import launcher, results
-from genae.experiment import Experiment, RunSpec, load
+from genae.experiment import load
 from genae.rundir import RunDir, Taken, is_running, process_start, read_json, write_json
+from genae.spec import Column, Experiment, RunSpec
 
 POLL_SECONDS = 0.3
 
@@ -214,7 +215,7 @@ def _do(task: Task, runs: Path, stop: Any) -> None:
         write_json(task.directory.failure, {"time": time.time(), "reason": reason, "traceback": traceback.format_exc()})
 
 
-def _answers(record: Mapping[str, Any], column: Any) -> bool:
+def _answers(record: Mapping[str, Any], column: Column) -> bool:
     if record["settings"] != {"metric": column.metric, "measure_on": column.measure_on}:
         return False
     missing = record.get("missing_weights")

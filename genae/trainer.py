@@ -23,14 +23,14 @@ from genae.context import resolve_device
 from genae.data.dataset import Dataset
 from genae.data.datasets import open_dataset
 from genae.data.loader import Loader
-from genae.ema import Average, AverageSettings
-from genae.experiment import RunSpec, StageSpec
+from genae.ema import AveragedParts
 from genae.models.autoencoder import Generator
 from genae.objectives.objective import Objective, Update
 from genae.randomness import generator_for, seed_for
 from genae.registry import OBJECTIVES
 from genae.rundir import RunDir, read_json, write_json
 from genae.schedule import Phase
+from genae.spec import Average, RunSpec, StageSpec
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 STATUS_SECONDS = 0.5  # how often status.json tells where training is
@@ -85,7 +85,7 @@ class Training:
         self.precision = precision
         self.images_seen = 0
         self.phase_index = -1  # of the phase last entered
-        self.average = Average(model, AverageSettings(**stage.average)) if stage.average else None
+        self.average = AveragedParts(model, Average(**stage.average)) if stage.average else None
         self.sums: dict[str, Tensor] = {}  # loss terms since the last line of progress.jsonl, on the device
         self.steps = 0  # since then
         self.updates: list[Update] = []
