@@ -117,7 +117,8 @@ def _named(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _or_null(value: Mapping[str, Any]) -> dict[str, Any]:
-    return {"anyOf": [value, NULL]}
+    outside = {key: value[key] for key in ("description", "default") if key in value}  # where editors look for them
+    return {**outside, "anyOf": [{key: inner for key, inner in value.items() if key not in outside}, NULL]}
 
 
 def _ref(name: str) -> dict[str, str]:

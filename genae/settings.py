@@ -71,9 +71,10 @@ def schema(factory: Callable) -> dict[str, Any]:
     for parameter in _settings(factory):
         if parameter.default is not parameter.empty:
             found["properties"][parameter.name]["default"] = pydantic_core.to_jsonable_python(parameter.default)
-    for name, text in re.findall(r"(?:^|  )(\w+): (.+?)(?=  \w+: |$)", inspect.getdoc(factory) or "", re.MULTILINE):
-        if name in found["properties"]:
-            found["properties"][name]["description"] = text
+    names = "|".join(map(re.escape, found["properties"]))
+    _, *parts = re.split(rf"(?:^|\n|  )({names}): ", inspect.getdoc(factory) or "") if names else [""]
+    for name, text in zip(parts[::2], parts[1::2], strict=True):
+        found["properties"][name]["description"] = " ".join(text.partition("\n\n")[0].split())
     return found
 
 

@@ -125,6 +125,8 @@ def test_settings_carry_their_defaults_and_what_the_docstring_says_of_them(schem
     assert phase["additionalProperties"] is False
     compute = schema["$defs"]["compute"]["properties"]
     assert compute["precision"]["description"] == "of the network's arithmetic while training."
+    assert compute["log_kimg"]["description"] == "thousands of images between lines of progress.jsonl."
+    assert compute["log_kimg"]["default"] == 1.0
 
 
 def test_every_experiment_of_this_project_fits(repository, toy_project):
