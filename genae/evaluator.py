@@ -4,10 +4,10 @@ A record is appended as soon as its number is known, so that an evaluation that 
 of the same checkpoint, metric and protocol is not measured again.
 """
 
+import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from genae.data.datasets import open_dataset
 from genae.metrics.metric import MissingWeights
 from genae.models.autoencoder import Generator
 from genae.registry import FIGURES, METRICS
-from genae.rundir import RunDir
+from genae.rundir import RunDir, write_json
 from genae.spec import Column, RunSpec
 
 EVALUATION_SEED = 0  # of every table: a table's seeds vary training only
@@ -134,32 +134,35 @@ def _measured_on(measure_on: Mapping[str, Any] | None, data: Splits) -> Splits:
 
 @torch.inference_mode()
 def _draw(run: RunSpec, directory: RunDir, model: Generator, data: Splits, context: Context, weights: str) -> None:
-    """The run's pictures, each written aside and renamed; one that this checkpoint drew already stays."""
+    """The run's pictures, each written aside and renamed; what this checkpoint drew already, with these settings, stays."""
     from PIL import Image, PngImagePlugin
 
-    for spec in run.figures:
+    names = [spec["name"] for spec in run.figures]
+    for index, spec in enumerate(run.figures):
         figure = FIGURES.build(spec)
-        path = directory.figures / f"{spec['name']}.png"
-        if figure.needs - model.provides or _drawn_from(path) == weights:
+        earlier = names[:index].count(spec["name"])
+        path = directory.figures / f"{spec['name']}{f'-{earlier + 1}' if earlier else ''}.png"
+        texts = {"checkpoint": weights, "caption": figure.caption, "settings": json.dumps(spec, sort_keys=True)}
+        if figure.needs - model.provides or _texts(path) == texts:
             continue
         directory.figures.mkdir(exist_ok=True)
-        text = PngImagePlugin.PngInfo()
-        text.add_text("checkpoint", weights)
-        text.add_text("caption", figure.caption)
-        text.add_text("settings", str(asdict(figure)))
+        written = PngImagePlugin.PngInfo()
+        for key, text in texts.items():
+            written.add_text(key, text)
         aside = path.with_suffix(".writing")
         with aside.open("wb") as file:
-            Image.fromarray(figure.draw(model, data, context)).save(file, format="png", pnginfo=text, optimize=True)
+            Image.fromarray(figure.draw(model, data, context)).save(file, format="png", pnginfo=written, optimize=True)
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
+    write_json(directory.drawn, list(run.figures))
 
 
-def _drawn_from(path: Path) -> str | None:
-    """The checkpoint that a picture says it was drawn from."""
+def _texts(path: Path) -> dict[str, str] | None:
+    """What a picture says of itself; None where there is none."""
     from PIL import Image
 
     if not path.exists():
         return None
     with Image.open(path) as picture:
-        return picture.text.get("checkpoint")
+        return dict(picture.text)

@@ -62,6 +62,7 @@ class RunDir:
         self.records = self.path / "records.jsonl"
         self.checkpoints = self.path / "checkpoints"
         self.figures = self.path / "figures"
+        self.drawn = self.path / "drawn.json"
         self.failure = self.path / "failure.json"
         self.owner = self.path / "owner.json"
 

@@ -231,7 +231,7 @@ def _answers(record: Mapping[str, Any], column: Column) -> bool:
 
 
 def _pictured(run: RunSpec, place: RunDir) -> bool:
-    return not run.figures or place.figures.exists()
+    return not run.figures or read_json(place.drawn) == list(run.figures)
 
 
 def _train_digest(run: RunSpec) -> str | None:
