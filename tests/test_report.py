@@ -351,12 +351,17 @@ def test_rho_is_scipys_with_any_ties(pairs):
 def test_a_pair_within_the_spread_over_seeds_is_undecided(b, swapped, undecided):
     # the difference of the two has the standard deviation sqrt(3^2 + 4^2) = 5
     order = compare(standings(a=Standing(0.0, 3.0), b=Standing(b, 4.0)), standings(a=2.0, b=1.0), "min")
-    assert (order.swapped, order.undecided, order.tested) == (swapped, undecided, True)
+    assert (order.swapped, order.undecided, order.untested) == (swapped, undecided, ())
 
 
 def test_a_pair_within_the_papers_own_error_bars_is_undecided():
     paper = standings(a=Standing(153.28, 1.78), b=Standing(153.71, 0.28))
     assert compare(standings(a=1.0, b=2.0), paper, "max").undecided == (("a", "b"),)
+
+
+def test_rows_of_one_seed_among_others_are_named():
+    order = compare(standings(a=Standing(1.0, 0.1), b=2.0), standings(a=1.0, b=2.0), "min")
+    assert sentence(order, {"a": "A", "b": "B"}) == "order: ρ = 1.00 over 2 rows; no pair swapped; one seed only: B"
 
 
 def test_rows_without_a_number_on_one_side_are_not_ordered():
@@ -461,6 +466,20 @@ def test_the_page_is_one_file_that_fetches_nothing(redrawn):
     assert "@import" not in page
 
 
+def test_a_protocol_is_told_in_words_and_short():
+    protocol = {
+        "num_images": 2000,
+        "crop": None,
+        "weights": {"weights": "lite0", "sha256": "ab" * 32},
+        "range": [-1, 1],
+        "rounded": False,
+    }
+    drawn = report.build(experiment({"vae": {}}), [record("vae", 1.0, protocol=protocol)])
+    said = "num images: 2000; weights: lite0; weights sha256: abababababab; range: [-1, 1]; rounded: no"
+    assert grid.protocols(drawn) == [("fid", said)]
+    assert said in report.page.html(drawn)
+
+
 def test_the_pictures_that_the_markdown_shows_are_beside_it(redrawn, tmp_path):
     report.write(redrawn, tmp_path / "report")
     shown = re.findall(r"\]\((pictures/[^)]+)\)", (tmp_path / "report" / "index.md").read_text())
@@ -485,12 +504,24 @@ def test_a_report_without_any_record_is_a_table_of_what_is_to_be_done(tmp_path):
     assert not (tmp_path / "pictures").exists()
 
 
+def on_terminal(drawn, width):
+    console = Console(width=width, file=io.StringIO())
+    console.print(report.terminal(drawn))
+    return console.file.getvalue()
+
+
+def test_blocks_that_do_not_fit_a_terminal_side_by_side_stand_in_turn():
+    drawn = report.build(experiment({"a-long-row-name": {"fid": 1.0}}), [record("a-long-row-name", 2.0)])
+    rows = [line.split() for line in on_terminal(drawn, 60).splitlines() if "a-long-row-name" in line]
+    assert rows == [["a-long-row-name", "2.000", "1"]]
+    rows = [line.split() for line in on_terminal(drawn, 30).splitlines() if "a-long-row-name" in line]
+    assert rows == [["a-long-row-name", "2.000"], ["a-long-row-name", "1"]]
+
+
 def test_the_terminal_shows_table_footnotes_and_order():
     rows = experiment({"a[b]": {"fid": 1.0}, "c": {"fid": 2.0}})
     drawn = report.build(rows, [record("a[b]", 2.0), record("c", 1.0), record("c", 1.0, identity="before")])
-    console = Console(width=100, file=io.StringIO())
-    console.print(report.terminal(drawn))
-    shown = console.file.getvalue()
+    shown = on_terminal(drawn, 100)
     for words in ("a[b]", "2.000", "ρ = −1.00 over 2 rows", "swapped: a[b] / c", "Left out: 1 record"):
         assert words in shown
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from genae.report.build import MISSING, Cell, Measure, Report, Trained
+from genae.report.build import MISSING, Cell, Measure, Picture, Report, Trained
 from genae.report.order import sentence
 
 DASH = "–"
@@ -108,10 +108,13 @@ def order_key(report: Report) -> str:
 
 
 def protocols(report: Report) -> list[tuple[str, str]]:
-    """(header, protocol in words) for each column that has numbers."""
-    return [
-        (m.header, "; ".join(f"{_words(k)}: {_value(v)}" for k, v in m.protocol.items())) for m in report.measures if m.protocol
-    ]
+    """(header, protocol in words) for each column that has numbers. What is unset goes without saying."""
+    said = []
+    for measure in report.measures:
+        words = [f"{_words(name)}: {_value(value)}" for name, value in measure.protocol.items() if value is not None]
+        if words:
+            said.append((measure.header, "; ".join(words)))
+    return said
 
 
 def facts(report: Report) -> list[tuple[str, str]]:
@@ -175,10 +178,10 @@ def number(value: float, decimals: int, *, signed: bool = False) -> str:
     return f"{value:{sign}{form}}".replace("-", "−")
 
 
-def caption_of(name: str, text: str) -> str:
-    """What stands under a picture."""
-    title = name.replace("-", " ").capitalize()
-    return f"{title}: {text}" if text else title
+def caption_of(picture: Picture) -> str:
+    """What stands under a picture: its own caption, else its name, and whose it is."""
+    text = picture.caption or picture.name.replace("-", " ").capitalize()
+    return f"{text} ({picture.data_name}, seed {picture.seed})"
 
 
 def _add(table: Grid, report: Report, title: str, columns: Sequence[tuple[Measure, str]]) -> None:
@@ -234,16 +237,17 @@ def _letter(index: int) -> str:
 
 
 def _words(name: str) -> str:
-    return name.replace("_", " ").replace(".", " ")
+    """The name of a nested setting in words: `weights.weights` is "weights", `images.num_reference` "images num reference"."""
+    return " ".join(dict.fromkeys(name.split("."))).replace("_", " ")
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, list):
-        return ", ".join(map(_value, value))
+        return f"[{', '.join(map(_value, value))}]"
     text = str(value)
     return text[:12] if re.fullmatch(r"[0-9a-f]{32,}", text) else text
 

@@ -26,14 +26,14 @@ class Order:
     rho: Spearman's rank correlation, ties at their mean rank; None where one side is all ties, or one row is alone.
     swapped: pairs that the paper has in one order and we in the other.
     undecided: pairs no further apart, on one side, than the standard deviation of their difference; ties are among them.
-    tested: whether each of our numbers has a spread. Without, only ties can be undecided.
+    untested: rows whose own number has no spread (one seed): between two of them only a tie is undecided.
     """
 
     rows: tuple[str, ...]
     rho: float | None
     swapped: tuple[Pair, ...]
     undecided: tuple[Pair, ...]
-    tested: bool
+    untested: tuple[str, ...]
     our_ranks: Mapping[str, float]
     paper_ranks: Mapping[str, float]
 
@@ -60,7 +60,7 @@ def compare(ours: Mapping[str, Standing], paper: Mapping[str, Standing], directi
         rho=_correlation([our_ranks[row] for row in rows], [paper_ranks[row] for row in rows]),
         swapped=tuple(swapped),
         undecided=tuple(undecided),
-        tested=all(ours[row].spread is not None for row in rows),
+        untested=tuple(row for row in rows if ours[row].spread is None),
         our_ranks=our_ranks,
         paper_ranks=paper_ranks,
     )
@@ -79,8 +79,10 @@ def sentence(order: Order, labels: Mapping[str, str]) -> str:
     parts.append(f"swapped: {_listed(order.swapped, labels)}" if order.swapped else "no pair swapped")
     if order.undecided:
         parts.append(f"undecided: {_listed(order.undecided, labels)}")
-    if not order.tested:
+    if order.untested == order.rows:
         parts.append("one seed, so no difference is tested")
+    elif order.untested:
+        parts.append(f"one seed only: {', '.join(labels[row] for row in order.untested)}")
     return "; ".join(parts)
 
 

@@ -63,13 +63,11 @@ sup { font-size: .68em; line-height: 0; margin-left: 2px; color: var(--word); fo
 .orders h3 { margin: 0 0 .3rem; font-size: .95rem; }
 .orders p { margin: .5rem 0 0; font-size: .9rem; }
 .orders img { width: 100%; max-width: 430px; }
-.gallery { display: flex; flex-wrap: wrap; gap: 20px 24px; align-items: flex-start; }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(440px, 100%), 1fr)); gap: 22px 24px; }
 figure { margin: 0; }
-.gallery figure { max-width: 100%; }
 .gallery img { display: block; max-width: 100%; border-radius: 6px; border: 1px solid var(--line); }
 .gallery img.small { image-rendering: pixelated; }
-figcaption { font-size: .84rem; margin-top: .45rem; max-width: 340px; }
-.curves figcaption { max-width: none; }
+figcaption { font-size: .84rem; margin-top: .45rem; max-width: 64ch; }
 .curves { padding: 14px 18px; margin-top: 16px; }
 .curves img { max-width: 100%; }
 img { height: auto; }
@@ -88,7 +86,7 @@ footer { margin-top: 3rem; font-size: .84rem; }
 @media print { body { background: none; } main { max-width: none; padding: 0; } .card { border-radius: 0; } }
 """
 
-GALLERY_WIDTH = 340
+GALLERY_WIDTH = 440
 
 
 def html(report: Report) -> str:
@@ -214,13 +212,12 @@ def _pictures(report: Report) -> str:
 
 
 def _figure(picture: Picture) -> str:
-    said = escape(caption_of(picture.name, picture.caption))
-    where = escape(f"{picture.data_name}, seed {picture.seed}")
+    said = escape(caption_of(picture))
     factor = max(1, GALLERY_WIDTH // picture.width)  # whole, so that small pictures keep square pixels
     kind = ' class="small"' if factor > 1 else ""
     return (
         f'<figure><img{kind} alt="{said}" width="{picture.width * factor}" src="{_uri(picture.png, "png")}">'
-        f"<figcaption>{said} ({where})</figcaption></figure>"
+        f"<figcaption>{said}</figcaption></figure>"
     )
 
 

@@ -2,8 +2,11 @@
 
 import csv as csv_format
 import io
+import itertools
 import re
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from genae import plots
@@ -27,23 +30,52 @@ CSV_COLUMNS = (
     "published", "published_plus_minus", "difference",
 )  # fmt: skip
 
+TERMINAL_HEADER = 14  # characters abreast
+
 
 def terminal(report: Report) -> Any:
-    """What a terminal prints: a rich renderable."""
-    from rich import box
+    """What a terminal prints: a rich renderable. Where the blocks of the table do not fit side by side, they stand in turn."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
     laid_out = grid(report)
-    table = Table(title=Text(_plain(report.title), style="bold"), title_justify="left", header_style="dim", box=box.SIMPLE_HEAD)
-    for index, header in enumerate(_single_headers(laid_out, "\n")):
-        table.add_column(Text(header), justify="right" if index else "left", overflow="fold")
-    styles = {"label": "", "ours": "", "paper": "cyan", "difference": "dim", "word": "yellow", "dash": "dim"}
-    for line in laid_out.lines:
-        table.add_row(*(Text(_with_marks(cell), style="bold green" if cell.best else styles[cell.kind]) for cell in line))
     under = [*caption(report), *_footnotes(laid_out), *(f"{m.header}: {said}" for m, said in orders(report)), *report.notes]
-    return Group(table, *(Text(_plain(line), style="dim") for line in under))
+    title = Text(_plain(report.title), style="bold")
+    return Group("", title, _Blocks(laid_out), *(Text(_plain(line), style="dim") for line in under))
+
+
+@dataclass
+class _Blocks:
+    """A grid as one table where the terminal is wide enough, else as a table for each group of columns."""
+
+    grid: Grid
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        from rich.measure import Measurement
+
+        ends = list(itertools.accumulate(width for _, width in self.grid.groups))
+        whole = self._table(range(1, ends[-1]))
+        if len(ends) < 3 or Measurement.get(console, options.update(width=1000), whole).maximum <= options.max_width:
+            yield whole
+        else:
+            yield from (self._table(range(start, end)) for start, end in itertools.pairwise(ends))
+
+    def _table(self, columns: Iterable[int]) -> Any:
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        styles = {"label": "", "ours": "", "paper": "cyan", "difference": "dim", "word": "yellow", "dash": "dim"}
+        columns = list(columns)
+        table = Table("", header_style="dim", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+        titles = [title for title, width in self.grid.groups for _ in range(width)]
+        for index in columns:
+            header = textwrap.wrap(self.grid.headers[index], TERMINAL_HEADER, break_long_words=False)
+            table.add_column(Text("\n".join(filter(None, [titles[index], *header]))), justify="right", overflow="fold")
+        for line in self.grid.lines:
+            cells = [line[0], *(line[index] for index in columns)]
+            table.add_row(*(Text(_with_marks(cell), style="bold green" if cell.best else styles[cell.kind]) for cell in cells))
+        return table
 
 
 def csv(report: Report) -> str:
@@ -119,7 +151,7 @@ def markdown(report: Report) -> str:
         if mine or row in report.curves:
             lines += [f"### {_md(label)}", ""]
         for picture in mine:
-            said = f"{caption_of(picture.name, picture.caption)} ({picture.data_name}, seed {picture.seed})"
+            said = caption_of(picture)
             lines += [f"![{_md(said)}](pictures/{picture_name(picture)})", "", _md(said), ""]
         if row in report.curves:
             lines += [f"![Loss terms against images seen](pictures/{row}-curves.svg)", ""]
