@@ -13,7 +13,6 @@ import json
 import math
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -159,7 +158,8 @@ def collect_pictures(
     # A whole new folder takes the place of the old one, so that pictures of two checkpoints never mix.
     destination.parent.mkdir(parents=True, exist_ok=True)
     with _alone(destination):
-        aside = destination.with_name(f".{destination.name}.{uuid.uuid4().hex[:8]}")
+        aside = destination.with_name(f".{destination.name}.new")
+        shutil.rmtree(aside, ignore_errors=True)  # what a process left that was killed here
         aside.mkdir()
         for name, contents in files.items():
             (aside / name).write_bytes(contents)
@@ -354,8 +354,8 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _replace(path: Path, contents: bytes) -> None:
-    """Write a file whole or not at all."""
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    """Write a file whole or not at all. The caller holds its lock, so what is aside is its own, or a killed process's."""
+    aside = path.with_name(f".{path.name}.new")
     with aside.open("wb") as file:
         file.write(contents)
         file.flush()

@@ -171,6 +171,21 @@ def test_results_import_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_what_a_killed_collect_left_behind_does_no_harm_and_goes(tmp_path):
+    path = tmp_path / "t.jsonl"
+    results.collect(path, [record(1.0)], LABELS)
+    (tmp_path / ".t.jsonl.new").write_bytes(b'{"half": ')
+    (tmp_path / ".t.jsonl.lock").touch()
+    figures = run_with_pictures(tmp_path / "run", {"a.png": png(8)})
+    (tmp_path / ".out.new").mkdir()
+    (tmp_path / ".out.new" / "half.png").touch()
+    results.collect(path, [record(2.0, checkpoint="ef" * 32)], LABELS)
+    results.collect_pictures(figures, tmp_path / "out")
+    assert [line["value"] for line in results.read(path)] == [1.0, 2.0]
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["a.png"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["out", "run", "t.jsonl"]
+
+
 def test_export_flattens_nested_fields():
     table = results.export([record(2.5), record(None, status="not defined")])
     assert list(table["protocol.num_generated"]) == [2000, 2000]
