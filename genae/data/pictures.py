@@ -7,6 +7,7 @@ more than 8 bits a channel, and images smaller than the pack's resolution, since
 """
 
 import contextlib
+import stat
 import struct
 import zlib
 from collections.abc import Iterator
@@ -17,10 +18,22 @@ import numpy as np
 from PIL import Image, ImageOps
 
 CROPS = ("center", "none")
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000")  # not PostScript, which is a program
 RESIZE = "exact area average: each pixel weighs by the area that it shares with the new one"
 
 # What Pillow's decoders raise on damaged files, besides OSError.
-_DAMAGED = (SyntaxError, ValueError, EOFError, struct.error, zlib.error, LookupError, ArithmeticError, TypeError, MemoryError)
+_DAMAGED = (
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    LookupError,
+    ArithmeticError,
+    TypeError,
+    MemoryError,
+    RuntimeError,
+)
 _EIGHT_BIT_MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX"}
 
 
@@ -77,12 +90,14 @@ def _overlaps(old: int, new: int) -> np.ndarray:
 def _opened(path: Path) -> Iterator[Image.Image]:
     """The image in a file; whatever keeps its pixels or its header from being read is raised as Unsuitable."""
     try:
-        with Image.open(path) as image:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise Unsuitable("is not a file")
+        with Image.open(path, formats=FORMATS) as image:
             yield image
     except Unsuitable:
         raise
     except Image.UnidentifiedImageError:
-        raise Unsuitable("is not an image") from None
+        raise Unsuitable(f"is not an image ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError:
         raise Unsuitable("has more pixels than is safe to decode") from None
     except (OSError, *_DAMAGED) as error:
