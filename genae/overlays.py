@@ -161,9 +161,12 @@ class Row:
         if "name" not in data:
             specs = [name for name, spec in data.items() if isinstance(spec, Block)]
             for name, spec in data.items():
-                if not isinstance(spec, Block):
-                    what = f"{name!r} is no data set; this row has several ({', '.join(specs)}): write data.{specs[0]}.{name}"
-                    raise data.marks[name].error(what if specs else "the data set has no name; write data: {name: ...}")
+                if isinstance(spec, Block):
+                    continue
+                if not specs:
+                    raise data.marks[name].error("the data set has no name; write data: {name: ...}")
+                several = f"this row has several ({', '.join(specs)})"
+                raise data.marks[name].error(f"{name!r} is no data set; {several}: write data.{specs[0]}.{name}")
             check_ids(data, "a data set")
         return data
 
@@ -175,7 +178,7 @@ class Row:
     def names_given(self) -> list[str]:
         """The names of the single data sets that any of the parts gives, exchanged or not."""
         found = [part["data"].get("name") for part in self.parts if isinstance(part.get("data"), Block)]
-        return [name for name in dict.fromkeys(found) if isinstance(name, str)]
+        return list(dict.fromkeys(name for name in found if isinstance(name, str)))
 
     def body(self, short_name: str | None) -> Block:
         """Everything else of the row, on one of its data sets."""

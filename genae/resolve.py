@@ -194,7 +194,7 @@ def _stage(stages: Block, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
 def _optimizer(block: Block) -> dict[str, Any]:
     given = mapping(block, "optimizer")
     name = given.get("name", "adam")
-    if name not in OPTIMIZERS:
+    if name not in list(OPTIMIZERS):
         raise given.marks["name"].error(f"there is no optimizer {name!r}; {suggestion(str(name), OPTIMIZERS)}")
     return {"name": name, **check(OPTIMIZERS[name], given.without({"name"}), f"optimizer {name!r}", given.mark)}
 

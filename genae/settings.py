@@ -34,10 +34,12 @@ def component(registry: Registry, block: Any, mark: Mark) -> dict[str, Any]:
     what = registry.kind
     if not isinstance(block, Block):
         hint = f"; write {{name: {block}}}" if isinstance(block, str) and block in registry else ""
-        raise mark.error(f"a {what} is a mapping with a name, not {shown(block)}{hint}")
+        raise mark.error(f"{_a(what)} is a mapping with a name, not {shown(block)}{hint}")
     if block.get("name") is None:
         raise block.mark.error(f"missing: which {what}? {suggestion('', registry.names())}", key="name", kind=MissingKeyError)
-    if block["name"] not in registry.names():
+    if not isinstance(block["name"], str):
+        raise block.marks["name"].error(f"the name of {_a(what)} is text, not {shown(block['name'])}")
+    if block["name"] not in registry:
         raise block.marks["name"].error(f"there is no {what} {block['name']!r}; {suggestion(block['name'], registry.names())}")
     entry = registry[block["name"]]
     return {"name": entry.name, **check(entry.factory, block.without({"name"}), f"{what} {entry.name!r}", block.mark)}
@@ -126,6 +128,10 @@ def shown(value: Any) -> str:
     return f"the text {value!r}" if isinstance(value, str) else repr(value)
 
 
+def _a(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
 def text_hint(value: Any) -> str:
     """What to say after a text that stands where a number should."""
     if not isinstance(value, str):
@@ -140,7 +146,8 @@ def _hint(value: Any, annotation: Any) -> str:
     wanted = expected(annotation)
     if isinstance(value, bool) and "text" in wanted:
         return "; YAML reads yes, no, on and off as truth values: put a word in quotes"
-    if wanted.startswith(("a list of whole", "a list of numbers", "a list of texts")) and isinstance(value, int | float | str):
+    item = str if wanted.startswith("a list of texts") else int if wanted.startswith("a list of whole") else None
+    if item and isinstance(value, item) and not isinstance(value, bool):
         return f"; write [{value}]"
     return text_hint(value) if "number" in wanted else ""
 
@@ -218,7 +225,7 @@ def _worded(fault: Mapping[str, Any], path: Place, kind: type, block: Block, wha
     if problem == "unexpected_keyword_argument":
         return mark.error(f"{holder} has no setting {path[-1]!r}; {suggestion(str(path[-1]), settings)}")
     annotation = _annotation(kind, path)
-    length = f" of {len(value)}" if isinstance(value, list) else ""
+    length = f" of {len(value)}" if isinstance(value, list) and typing.get_origin(annotation) is tuple else ""
     if problem.startswith("missing") and not length:
         return mark.error(f"missing: {holder} needs it ({expected(annotation)})", key=str(path[-1]), kind=MissingKeyError)
     if problem == "value_error":

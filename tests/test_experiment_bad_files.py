@@ -6,6 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from genae.experiment import ExperimentError, find, load
 from genae.registry import DATASETS
@@ -149,3 +152,99 @@ def test_a_setting_of_any_registered_data_set_is_checked(toy_project):
     assert "data.pairs: must be a list of items, each a list of 2 (a whole number, a number) or null, not 3" in message(
         "pairs: 3"
     )
+
+
+# Whatever stands anywhere in a file, it loads or is refused: nothing else happens.
+
+RICH = """
+table: paper/one
+title: One
+imports: [stand_ins]
+shared:
+  data: {faces: {name: toy-images, resolution: 16}, rooms: {name: toy-images, resolution: 16}}
+  on: {rooms: {flip: false}}
+  figures: [{name: toy-samples, num_rows: 2}]
+  compute: {threads: 1, precision: float32}
+rows:
+  vae:
+    label: VAE
+    note: a note
+    published: {toy-mse/faces: 0.21}
+    plus_minus: {toy-mse/faces: 0.01}
+    model: {name: toy-vae, latent_dim: 8, channels: [8, 8]}
+    stages:
+      autoencoder:
+        objective: {name: toy-elbo, kl_weight: 0.5}
+        schedule: {total_kimg: 2, phases: [{resolution: 16, batch_size: 4, learning_rate: {encoder: 0.001}}]}
+        optimizer: {name: adam, betas: [0.0, 0.99], eps: 1.0e-8}
+        average: {parts: [decoder], half_life_kimg: 10}
+    metrics: [{name: toy-mse}]
+    columns: {sharp: {metric: {name: toy-psnr}, data: faces, measure_on: {name: toy-images, split: test, count: 10}}}
+scales:
+  desk:
+    seeds: [0, 1]
+    shared: {data: {rooms: null}}
+    rows: {vae: {model: {latent_dim: 4}, columns: {sharp: {metric: {name: toy-mse}}}}}
+seeds: [0]
+claims: [{id: c1, text: Better, where: Sec. 4, expression: "toy-mse/faces[vae] < 1"}]
+"""
+VALUES = [
+    None,
+    True,
+    0,
+    -3,
+    7,
+    2.5,
+    1e300,
+    "",
+    "x",
+    "1e-3",
+    "faces",
+    "paper/one/vae",
+    [],
+    ["x"],
+    [None],
+    [[1]],
+    {},
+    {"name": None},
+]
+VALUES += [{"name": "x"}, {"name": ["x"]}, {"name": "toy-mse"}, {"x": None}, {"x": {"y": 1}}, {"": 1}, {"name": "toy-images"}]
+
+
+def places(value, path=()):
+    """The path of everything that stands in a value."""
+    yield path
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from places(value[key], (*path, key))
+
+
+def with_another(value, path, other):
+    """The value with another at a path."""
+    if not path:
+        return other
+    copied = dict(value) if isinstance(value, dict) else list(value)
+    copied[path[0]] = with_another(value[path[0]], path[1:], other)
+    return copied
+
+
+def test_whatever_stands_in_a_file_it_loads_or_is_refused(toy_project):
+    good = yaml.safe_load(RICH.replace("  on:", '  "on":'))
+    everywhere = list(places(good))
+    path = toy_project / "experiments" / "one.yaml"
+
+    @settings(max_examples=120, deadline=None)
+    @given(st.sampled_from(everywhere), st.sampled_from(VALUES), st.sampled_from(["desk", "paper"]))
+    @example((), good, "desk")
+    @example((), good, "paper")
+    def loads_or_is_refused(place, value, scale):
+        path.write_text(yaml.safe_dump(with_another(good, place, value), sort_keys=False))
+        message = ""
+        try:
+            assert load(path, scale=scale).table
+        except ExperimentError as error:
+            message = str(error)
+        assert not message or (value is not good and message.startswith("experiments/one.yaml:"))
+        assert len(message.splitlines()) < 25
+
+    loads_or_is_refused()

@@ -53,3 +53,21 @@ def test_every_kind_has_something_and_every_entry_says_what_it_is(registry):
 def test_the_first_look_up_finds_what_the_folder_holds():
     assert {"automodulator", "vae-classic", "vae-adain"} <= set(MODELS.names())
     assert {"fashion-mnist", "synthetic-faces", "folder"} <= set(DATASETS.names())
+
+
+def test_lists_and_keys_from_yaml_reach_the_factory_as_its_annotations_want_them(registry):
+    @registry.add("typed")
+    def typed(
+        shape,
+        *,
+        pair: tuple[float, float] = (0.0, 1.0),
+        maybe: tuple[int, ...] | None = None,
+        rows: list[tuple[str, ...]] | None = None,
+        channels: dict[int, tuple[int, ...]] | int = 8,
+        free=None,
+    ):
+        return pair, maybe, rows, channels, free
+
+    spec = {"pair": [0.5, 1.0], "maybe": [1], "rows": [["a"]], "channels": {"4": [8, 8]}, "free": [[1]]}
+    assert registry.build({"name": "typed", **spec}, "shape") == ((0.5, 1.0), (1,), [("a",)], {4: (8, 8)}, [[1]])
+    assert registry.build({"name": "typed"}, "shape") == ((0.0, 1.0), None, None, 8, None)
