@@ -380,3 +380,12 @@ def test_every_experiment_of_this_project_loads_at_every_scale(repository, monke
     for path in experiments.values():
         assert load(path, scale="paper").rows
         assert load(path).rows
+
+
+def test_the_file_that_the_documentation_begins_with_loads_at_both_scales(repository, toy_project):
+    text = (repository / "docs" / "experiments.md").read_text().split("```yaml\n")[1].split("```")[0]
+    (toy_project / "documented.yaml").write_text(text)
+    desk, paper = load("documented.yaml"), load("documented.yaml", scale="paper")
+    assert (desk.runs[0].data["name"], paper.runs[0].data["name"]) == ("synthetic-faces", "celeba-hq")
+    assert (desk.scale, desk.seeds) == ("desk", (0, 1, 2))
+    assert [column.in_place_of for column in desk.columns.values()] == ["lpips, celeba-hq", "fid, celeba-hq", "ppl, celeba-hq"]

@@ -5,7 +5,7 @@ import pytest
 from genae.registry import DATASETS, MODELS, REGISTRIES, Registry
 
 
-@pytest.fixture()
+@pytest.fixture
 def registry():
     made = Registry("model", "models")
     made._loaded = True  # only what the test adds
@@ -27,7 +27,7 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_all(registry):
     registry.add("automodulator")(lambda shape: None)
     registry.add("vae-adain")(lambda shape: None)
     with pytest.raises(
-        ValueError, match="unknown model 'automodulater'; did you mean 'automodulator'. known: automodulator, vae-adain"
+        ValueError, match=r"unknown model 'automodulater'; did you mean 'automodulator'\? known: automodulator, vae-adain"
     ):
         registry["automodulater"]
 
