@@ -18,7 +18,7 @@ from genae.features import efficientnet, inception, weights
 from genae.features.extractor import Extractor
 from genae.metrics.frechet import Statistics, frechet_distance, statistics_of
 from genae.metrics.images import mixed_samples, real_images, samples
-from genae.metrics.metric import Metric, short_count, weights_notes
+from genae.metrics.metric import Metric, check_at_least, short_count, weights_notes
 from genae.models.autoencoder import Generator
 from genae.registry import FEATURES, METRICS
 
@@ -38,6 +38,9 @@ class FrechetMetric(Metric):
     resize: ClassVar[str]
     num_generated: int = PUBLISHED_COUNT
     num_reference: int | None = None
+
+    def __post_init__(self) -> None:
+        check_at_least(2, num_generated=self.num_generated, num_reference=self.num_reference)
 
     def measure(self, model: Generator, data: Splits, context: Context) -> dict[str, float]:
         extractor = FEATURES.build({"name": self.extractor}).to(context.device)

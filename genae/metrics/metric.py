@@ -12,7 +12,7 @@ from genae.data.dataset import Splits
 from genae.features.weights import MissingWeights
 from genae.models.autoencoder import Generator
 
-__all__ = ["Metric", "MissingWeights", "short_count", "weights_notes"]
+__all__ = ["Metric", "MissingWeights", "check_at_least", "short_count", "weights_notes"]
 
 
 @dataclass(kw_only=True)
@@ -47,6 +47,13 @@ class Metric:
         """The header of a column of this metric, registered as `name`: the name, with whatever departs from its protocol."""
         notes = self.notes()
         return f"{name} ({', '.join(notes)})" if notes else name
+
+
+def check_at_least(least: float, **settings: float | None) -> None:
+    """Raise ValueError for a setting below `least`; None passes."""
+    for name, value in settings.items():
+        if value is not None and value < least:
+            raise ValueError(f"{name} must be at least {least}, not {value}")
 
 
 def short_count(count: int) -> str:

@@ -21,7 +21,7 @@ from genae.features import efficientnet, weights
 from genae.features.extractor import Distance, MapDistance
 from genae.features.lpips import TRUNKS
 from genae.metrics.images import draws
-from genae.metrics.metric import Metric, short_count, weights_notes
+from genae.metrics.metric import Metric, check_at_least, short_count, weights_notes
 from genae.models.autoencoder import Generator, Latent
 from genae.pixels import face_crop, reduce
 from genae.registry import FEATURES, METRICS
@@ -49,6 +49,13 @@ class PathLengthMetric(Metric):
     sampling: Literal["full", "end"] = "full"
     crop: Literal["none", "face"] = "none"
     trim_percent: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_at_least(1, num_pairs=self.num_pairs)
+        if self.epsilon <= 0:
+            raise ValueError(f"epsilon must be positive, not {self.epsilon}")
+        if not 0 <= self.trim_percent < 50:
+            raise ValueError(f"trim_percent must be from 0 to 50, not {self.trim_percent}")
 
     def distance(self) -> Distance:
         """The perceptual distance of a step. Raises MissingWeights."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from genae.context import Context
 from genae.data.dataset import Dataset, Splits
 from genae.metrics.images import reconstructions
-from genae.metrics.metric import Metric
+from genae.metrics.metric import Metric, check_at_least
 from genae.models.autoencoder import Autoencoder
 from genae.registry import METRICS
 
@@ -30,6 +30,9 @@ class ReconstructionMetric(Metric):
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset({"decode", "encode"})
     num_images: int | None = None
+
+    def __post_init__(self) -> None:
+        check_at_least(1, num_images=self.num_images)
 
     def comparison(self, device: torch.device) -> Comparison:
         """The comparison, per image."""

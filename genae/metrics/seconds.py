@@ -11,7 +11,7 @@ from torch import Tensor
 from genae.context import Context
 from genae.data.dataset import Splits
 from genae.metrics.images import real_images
-from genae.metrics.metric import Metric
+from genae.metrics.metric import Metric, check_at_least
 from genae.models.autoencoder import Autoencoder, Generator
 from genae.registry import METRICS
 
@@ -24,6 +24,9 @@ class Seconds(Metric):
     repeatable: ClassVar[bool] = False
     batch_size: int = 16
     repeats: int = 20
+
+    def __post_init__(self) -> None:
+        check_at_least(1, batch_size=self.batch_size, repeats=self.repeats)
 
     def work(self, model: Generator, data: Splits, context: Context) -> Callable[[], Tensor]:
         """What is timed, on one batch that is already on the device."""
