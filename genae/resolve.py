@@ -75,7 +75,7 @@ def _columns(row: Row) -> dict[str, RowColumn]:
             raise mark.error(f"no part of this row gives column {key!r} a metric by name; {suggestion(key, others)}")
         metric = component(METRICS, block["metric"], block.marks["metric"])
         name = _column_data(row, key, block, mark, data, short_names)
-        if name is not None and name not in data:
+        if name is not None and name not in (short_names or ()):
             continue  # measured on a data set that this scale leaves out
         measure_on = _measure_on(block) if block.get("measure_on") is not None else None
         subject = measure_on or component(DATASETS, data if name is None else data[name], mark)
@@ -91,17 +91,18 @@ def _has_metric(block: Any) -> bool:
 
 
 def _column_data(row: Row, key: str, block: Block, mark: Mark, data: Block, short_names: Sequence[str] | None) -> str | None:
-    """The short name of the data set that a column is about; None where the row has but one."""
+    """The short name of the data set that a column is about, at this scale or another; None where the row has but one."""
     given = block.get("data")
     if short_names is None:
-        known = [data["name"], *row.names_given()]
-        if given is not None and given not in known:
-            raise block.marks["data"].error(f"there is no data set {given!r} in this row; {suggestion(str(given), known)}")
-        return None
+        if given is None or given in [data["name"], *row.names_given()]:
+            return None
+        known = [data["name"], *row.short_names()]
+    else:
+        known = list(short_names)
     if given is None:
-        raise mark.error(f"which data set is column {key!r} about? write data: {' or '.join(short_names)}")
+        raise mark.error(f"which data set is column {key!r} about? write data: {' or '.join(known)}")
     if given not in row.short_names():
-        raise block.marks["data"].error(f"there is no data set {given!r} in this row; {suggestion(str(given), short_names)}")
+        raise block.marks["data"].error(f"there is no data set {given!r} in this row; {suggestion(str(given), known)}")
     return given
 
 

@@ -267,6 +267,15 @@ def test_one_data_set_takes_the_place_of_several_and_the_other_way_round(table):
     assert [run.data_name for run in several.runs] == ["faces"]
 
 
+def test_a_column_of_a_data_set_that_a_scale_lacks_is_removed_there(table):
+    text = SEVERAL.replace(
+        "metrics: [{name: toy-mse}, {name: toy-psnr}]", "columns: {error: {metric: {name: toy-mse}, data: faces}}"
+    )
+    experiment = table(text + "scales: {desk: {shared: {data: {name: toy-images}}}, half: {shared: {data: {faces: null}}}}\n")
+    assert experiment.columns["error"].removed
+    assert table(text + "scales: {desk: {shared: {data: {faces: null}}}}\n").columns["error"].removed
+
+
 # Columns.
 
 COLUMNS = """
