@@ -92,6 +92,8 @@ def test_odd_files_are_set_aside_by_name_and_reason_and_the_others_are_packed(so
     for file, pattern in expected.items():
         assert re.match(pattern, found[file]), f"{file}: {found[file]}"
     assert sum(summary.num_images.values()) == 12 + 2
+    assert summary.headline.endswith("colour 16x16, from folder, 13 files set aside")
+    assert "  set aside: one-pixel.png is 1x1, smaller than 16 pixels" in str(summary).splitlines()
     assert verify("mine") == []
 
 
@@ -316,6 +318,15 @@ def test_a_pack_is_not_replaced_unless_asked(source: Path):
     assert [summary.name for summary in list_packs()] == ["mine"]
     with pytest.raises(ValueError, match=r"holds 8x8 images, not 16x16; .* --name mine --resolution 16 --replace$"):
         open_dataset({"name": "folder", "pack": "mine", "resolution": 16}, "train")
+
+
+def test_the_looking_at_a_large_folder_is_told_of_too(tmp_path: Path):
+    for number in range(70):
+        (tmp_path / f"{number}.txt").touch()
+    calls: list[tuple[int, int]] = []
+    with pytest.raises(ValueError, match="70 set aside"):
+        prepare("folder", tmp_path, pack="mine", progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(64, 70)]
 
 
 def test_an_unknown_pack_cannot_be_verified(source: Path):

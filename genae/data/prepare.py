@@ -32,6 +32,21 @@ class Summary:
     set_aside: tuple[SetAside, ...]
     notes: tuple[str, ...]
 
+    @property
+    def headline(self) -> str:
+        """One line: what and how much."""
+        counts = ", ".join(f"{count:,} {split}" for split, count in self.num_images.items())
+        kind = {1: "grey", 3: "colour"}[self.channels]
+        left_out = f", {len(self.set_aside):,} files set aside" if self.set_aside else ""
+        return f"{self.name}: {counts}; {kind} {self.resolution}x{self.resolution}, from {self.source}{left_out}"
+
+    def __str__(self) -> str:
+        """The headline, where it lies and how it was made; then every file that was set aside, and why."""
+        crop = f"; crop {self.crop}" if self.crop else ""
+        aside = [f"  set aside: {entry.file} {entry.reason}" for entry in self.set_aside]
+        notes = [f"  note: {note}" for note in self.notes]
+        return "\n".join([self.headline, f"  in {self.path}", f"  split: {self.split_rule}{crop}", *notes, *aside])
+
 
 def prepare(
     name: str,
@@ -43,13 +58,14 @@ def prepare(
     channels: int | None = None,
     test_share: float = 0.1,
     replace: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> Summary:
     """Pack the copy of data set `name` that lies in the folder `source`. The pack is whole or not there at all.
 
     pack: the pack's name; needed for "folder", else the data set's own.  resolution, crop, channels: the source's defaults.
     crop: "center", "none" or a number of pixels (see pictures.py).  test_share: of "folder" without train/ and test/.
-    replace: put the new pack in the place of one of that name.  progress(done, total): called as images are read.
+    replace: put the new pack in the place of one of that name.
+    progress(done, total): called as files are looked at, and then again from the start as images are packed.
     Raises ValueError for what cannot be prepared; single files that are damaged or odd are set aside, in the summary.
     """
     if name not in SOURCES:
@@ -66,6 +82,7 @@ def prepare(
         channels=_checked_channels(name, channels),
         crop=_checked_crop(name, crop),
         test_share=_checked_share(test_share),
+        progress=progress,
     )
 
     reading = kind.read(source, packing)
@@ -137,7 +154,7 @@ def summary_of(folder: Path) -> Summary:
 class _Counter:
     """Counts images over all splits, for a progress bar."""
 
-    def __init__(self, total: int, progress: Progress | None) -> None:
+    def __init__(self, total: int, progress: Progress) -> None:
         self.done = 0
         self.total = total
         self.progress = progress
@@ -145,8 +162,7 @@ class _Counter:
     def counting(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         for chunk in chunks:
             self.done += len(chunk[0])
-            if self.progress:
-                self.progress(self.done, self.total)
+            self.progress(self.done, self.total)
             yield chunk
 
 

@@ -32,12 +32,16 @@ class SetAside(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Packing:
-    """How to pack: see `prepare`. crop is None where a source has nothing to crop."""
+    """How to pack: see `prepare`. crop is None where a source has nothing to crop.
+
+    progress(done, total): told of files that are looked at before any is packed.
+    """
 
     resolution: int
     channels: int
     crop: str | None
     test_share: float
+    progress: Callable[[int, int], None]
 
 
 @dataclass
@@ -148,7 +152,7 @@ def _read_folder(source: Path, packing: Packing) -> Reading:
     """
     files = _files(source)
     usable, set_aside = _inspected(source, files, packing)
-    digests = {file: hashlib.sha256((source / file).read_bytes()).hexdigest() for file in usable}
+    digests = {file: hashlib.sha256((source / file).read_bytes()).hexdigest() for file in _told(usable, packing)}
     if {"train", "test"} <= {file.split("/")[0] for file in files if "/" in file}:
         rule = "the source's own folders train/ and test/"
         ordered = _by_digest(digests)
@@ -258,10 +262,10 @@ def _picture_chunks(source: Path, files: list[str], packing: Packing, set_aside:
                 yield np.stack(images), {}
 
 
-def _inspected(source: Path, files: Iterable[str], packing: Packing) -> tuple[list[str], list[SetAside]]:
+def _inspected(source: Path, files: list[str], packing: Packing) -> tuple[list[str], list[SetAside]]:
     """The files whose headers promise an image of the pack, in order, and the others with the reason."""
     usable, set_aside = [], []
-    for file in files:
+    for file in _told(files, packing):
         try:
             inspect_picture(source / file, crop=packing.crop or "none", resolution=packing.resolution)
         except Unsuitable as error:
@@ -269,6 +273,14 @@ def _inspected(source: Path, files: Iterable[str], packing: Packing) -> tuple[li
         else:
             usable.append(file)
     return usable, set_aside
+
+
+def _told(files: list[str], packing: Packing) -> Iterator[str]:
+    """The files, with word of how many are done now and then: a large folder takes minutes to look at."""
+    for done, file in enumerate(files, 1):
+        yield file
+        if done % _FILES_AT_ONCE == 0:
+            packing.progress(done, len(files))
 
 
 def _numbered(source: Path, packing: Packing) -> tuple[list[tuple[int, str]], list[SetAside]]:
