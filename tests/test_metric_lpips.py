@@ -19,11 +19,11 @@ from genae.models.autoencoder import Autoencoder
 from genae.pixels import from_uint8
 from genae.registry import FEATURES
 
-COUNT, SIZE = 8, 64
+COUNT, SIZE = 6, 64
 
 
 def pictures(seed: int) -> np.ndarray:
-    """Smooth colour images, uint8 [8, 3, 64, 64]."""
+    """Smooth colour images, uint8 [6, 3, 64, 64]."""
     coarse = torch.from_numpy(np.random.default_rng(seed).normal(128, 60, (COUNT, 3, 7, 7)))
     return nn.functional.interpolate(coarse, SIZE, mode="bicubic").clamp(0, 255).round().to(torch.uint8).numpy()
 

@@ -74,7 +74,7 @@ def test_the_same_context_draws_the_same_picture(figure):
 
 def test_a_figure_says_what_it_shows(figure):
     assert figure.caption.endswith(".")
-    assert figure.needs <= {"decode", "encode", "layers", "posterior", "log_prob"}
+    assert figure.needs <= {"decode", "encode", "layers", "growth", "posterior", "log_prob"}
 
 
 def test_with_its_defaults_a_figure_is_no_wider_than_a_page(figure):

@@ -150,7 +150,7 @@ def test_a_metric_that_draws_says_its_seed_and_draws_otherwise_from_another(meas
 
 
 def test_what_the_metric_needs_is_something_that_a_model_can_provide(measured):
-    assert measured.metric.needs <= {"decode", "encode", "layers", "posterior", "log_prob"}
+    assert measured.metric.needs <= {"decode", "encode", "layers", "growth", "posterior", "log_prob"}
     assert measured.metric.direction in {"min", "max"}
 
 

@@ -95,7 +95,7 @@ class EfficientNetFrechet(FrechetMetric):
         return efficientnet.used()
 
 
-@METRICS.add("fid", small={"num_generated": 6, "num_reference": 6})
+@METRICS.add("fid", small={"num_generated": 4, "num_reference": 4})
 @dataclass(kw_only=True)
 class FID(InceptionFrechet):
     """Frechet Inception Distance of samples to the training split."""
@@ -103,7 +103,7 @@ class FID(InceptionFrechet):
     name: ClassVar[str] = "fid"
 
 
-@METRICS.add("fid-mix", small={"num_generated": 6, "num_reference": 6})
+@METRICS.add("fid-mix", small={"num_generated": 4, "num_reference": 4})
 @dataclass(kw_only=True)
 class FIDMix(InceptionFrechet):
     """FID of style mixtures: codes A and B drawn, layers 1..j from A and the rest from B, j uniform in 1..L-1 per image."""
@@ -112,7 +112,7 @@ class FIDMix(InceptionFrechet):
     needs: ClassVar[frozenset[str]] = frozenset({"decode", "layers"})
 
 
-@METRICS.add("fd-efficientnet", small={"num_generated": 16, "num_reference": 16})
+@METRICS.add("fd-efficientnet", small={"num_generated": 8, "num_reference": 8})
 @dataclass(kw_only=True)
 class FDEfficientNet(EfficientNetFrechet):
     """Frechet distance of samples to the training split over EfficientNet-Lite0: needs no download, is not FID."""
@@ -120,7 +120,7 @@ class FDEfficientNet(EfficientNetFrechet):
     name: ClassVar[str] = "fd-efficientnet"
 
 
-@METRICS.add("fd-mix-efficientnet", small={"num_generated": 16, "num_reference": 16})
+@METRICS.add("fd-mix-efficientnet", small={"num_generated": 8, "num_reference": 8})
 @dataclass(kw_only=True)
 class FDMixEfficientNet(EfficientNetFrechet):
     """fd-efficientnet of style mixtures, drawn as for fid-mix."""

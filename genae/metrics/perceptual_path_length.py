@@ -114,7 +114,7 @@ class PathLengthMetric(Metric):
         return super().label(name + counted)
 
 
-@METRICS.add("ppl", small={"num_pairs": 8})
+@METRICS.add("ppl", small={"num_pairs": 4})
 @dataclass(kw_only=True)
 class PerceptualPathLength(PathLengthMetric):
     """Perceptual path length, by LPIPS over VGG16."""
@@ -135,7 +135,7 @@ class PerceptualPathLength(PathLengthMetric):
         return super().notes() + ([] if self.net == "vgg" else [self.net])
 
 
-@METRICS.add("ppl-efficientnet", small={"num_pairs": 8})
+@METRICS.add("ppl-efficientnet", small={"num_pairs": 4})
 @dataclass(kw_only=True)
 class PPLEfficientNet(PathLengthMetric):
     """Path length by the distance of pd-efficientnet: needs no download, is not PPL."""
