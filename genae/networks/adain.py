@@ -30,7 +30,7 @@ class _Modulated(nn.Module):
         style = self.style(codes)  # [N, 2 C]
         if len(x) < len(codes):  # the first convolution sees the constant, once for all images
             x = x.expand(len(codes), -1, -1, -1).contiguous(memory_format=torch.channels_last)
-        return adain(F.leaky_relu(x, SLOPE), style)
+        return adain(F.leaky_relu_(x, SLOPE), style)
 
 
 class _DecoderBlock(nn.Module):

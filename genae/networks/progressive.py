@@ -78,10 +78,10 @@ class _EncoderBlock(nn.Module):
         self.skip = SpectralConv2d(in_channels, out_channels, 1) if residual and in_channels != out_channels else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.leaky_relu(self.first(x), SLOPE)
+        y = F.leaky_relu_(self.first(x), SLOPE)
         if self.residual:
             y = self.skip(x) + y
-        x, y = y, F.leaky_relu(self.second(y), SLOPE)
+        x, y = y, F.leaky_relu_(self.second(y), SLOPE)
         if self.residual:
             y = x + y
         return F.avg_pool2d(self.blur(y), 2)
@@ -115,7 +115,7 @@ class ProgressiveEncoder(nn.Module):
         )
         self.last = nn.Sequential(
             SpectralConv2d(widths[0], widths[0], 3, padding=1),
-            nn.LeakyReLU(SLOPE),
+            nn.LeakyReLU(SLOPE, inplace=True),
             SpectralConv2d(widths[0], outputs, FIRST_RESOLUTION),
         )
 
@@ -157,9 +157,9 @@ class ProgressiveDecoder(nn.Module):
             self.blocks.append(
                 nn.Sequential(
                     SpectralConv2d(before, width, size, padding=padding),
-                    nn.LeakyReLU(SLOPE),
+                    nn.LeakyReLU(SLOPE, inplace=True),
                     SpectralConv2d(width, width, 3, padding=1),
-                    nn.LeakyReLU(SLOPE),
+                    nn.LeakyReLU(SLOPE, inplace=True),
                 )
             )
         self.to_images = ToImages(widths, shape[0], train_previous=train_previous)
