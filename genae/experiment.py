@@ -121,13 +121,13 @@ def load(
     scale: desk where the file has it, else paper, which is the file itself.  overrides: `key.path=value`; one that names no row
     is for every row that is run.  rows: those to run; all stay in the table.  seeds: in place of the file's.
     """
-    path = find(path)
+    path = find(path).resolve()
     root, file = project_root(path), read(path)
     check_file(file)
     table = _text(file, "table", required="which table is this? write table: paper/table")
     if not TABLE_ID.fullmatch(table):
         raise file.marks["table"].error(f"{table!r} cannot name a table: write paper/table, without spaces")
-    table_of = _Table(path, root, table, file, [*_imported(file, root)])
+    contents = _Table(root, table, file, [*_imported(file, root)])
 
     scales = ["paper", *(name for name in mapping(file, "scales") if name != "paper")]
     scale = scale or ("desk" if "desk" in scales else "paper")
@@ -138,16 +138,18 @@ def load(
             raise ExperimentError(f"{shown_path(path)}: it has no row {row!r}; {suggestion(row, file['rows'])}")
     changes = [override(text, file["rows"]) for text in overrides]
     chosen = [row for row in file["rows"] if rows is None or row in rows]
-    seeds = tuple(seeds) if seeds is not None else _seeds(file, scale, changes)
+    if seeds is not None and (not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds)):
+        raise ExperimentError(f"seeds are different whole numbers from 0, not {list(seeds)}")
+    seeds = _seeds(file, scale, changes) if seeds is None else tuple(seeds)
 
     claims = _claims(file)
     for other in scales:  # a file is right at every scale or not at all; only what is missing may be missing elsewhere
         if other != scale:
             try:
-                table_of.resolved(other, (0,), (), file["rows"])
+                contents.resolved(other, (0,), (), file["rows"])
             except MissingKeyError:
                 continue
-    columns, runs = table_of.resolved(scale, seeds, [change for change in changes if change.path != ("seeds",)], chosen)
+    columns, runs = contents.resolved(scale, seeds, [change for change in changes if change.path != ("seeds",)], chosen)
     return Experiment(
         path=path,
         root=root,
@@ -156,7 +158,7 @@ def load(
         source=_text(file, "source"),
         caption=_text(file, "caption"),
         scale=scale,
-        imports=tuple(table_of.imports),
+        imports=tuple(contents.imports),
         rows={row: _row_spec(file["rows"], row, columns) for row in file["rows"]},
         columns=columns,
         seeds=seeds,
@@ -232,7 +234,6 @@ def _row_spec(rows: Block, row: str, columns: Iterable[str]) -> RowSpec:
 class _Table:
     """An experiment file that has been read. imports: grows by those of the files that its rows use."""
 
-    path: Path
     root: Path
     table: str
     file: Block
@@ -244,8 +245,9 @@ class _Table:
         """The table's columns, and the runs of the chosen rows."""
         columns: dict[str, RowColumn] = {}
         runs: list[RunSpec] = []
+        of_the_table = [change for change in changes if change.path[0] in ("columns", "metrics")]  # whichever rows are run
         for row_id in self.file["rows"]:
-            row = self.row(row_id, scale, changes if row_id in chosen else ())
+            row = self.row(row_id, scale, changes if row_id in chosen else of_the_table)
             is_run = self.is_run(row, scale)
             own = columns_of(row if is_run else None, self.row(row_id, "paper"))
             for found in own:

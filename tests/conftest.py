@@ -43,9 +43,12 @@ def toy_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: Pat
         registry.names()  # so that what is kept is all of it
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
     monkeypatch.setattr(sys, "path", list(sys.path))
+    imported = set(sys.modules)
     monkeypatch.chdir(tmp_path)
     shutil.copy(repository / "tests" / "bad_experiments" / "stand_ins.py", tmp_path)
     (tmp_path / "setup.cfg").touch()
     (tmp_path / "experiments").mkdir()
     yield tmp_path
-    sys.modules.pop("stand_ins", None)
+    registered = {entry.factory.__module__ for registry in REGISTRIES for entry in registry._entries.values()}
+    for module in registered - imported:  # so that importing it again registers it again
+        del sys.modules[module]

@@ -128,12 +128,14 @@ def test_a_bad_override_names_the_command_line(toy_project, repository, override
     assert message in refusal("good.yaml", overrides=[override])
 
 
-def test_unknown_rows_and_scales_are_refused_with_the_choices(toy_project, repository):
+def test_unknown_rows_and_scales_and_impossible_seeds_are_refused(toy_project, repository):
     text = (repository / "tests" / "bad_experiments" / "duplicate-setting.yaml").read_text()
     (toy_project / "good.yaml").write_text(text.replace(", latent_dim: 16", ""))
     assert refusal("good.yaml", rows=["vae-wid"]) == (
         "good.yaml: it has no row 'vae-wid'; did you mean 'vae-wide'? known: vae, vae-wide"
     )
+    for seeds in ([], [0, 0], [-1]):
+        assert refusal("good.yaml", seeds=seeds) == f"seeds are different whole numbers from 0, not {seeds}"
     assert refusal("good.yaml", scale="desk") == "good.yaml: it has no scale 'desk'; known: paper"
 
 

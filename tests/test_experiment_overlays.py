@@ -172,6 +172,11 @@ def test_overrides_of_data_columns_metrics_and_seeds(table):
     assert table(OVERRIDDEN, overrides=["compute.threads=4"]).runs[0].compute.threads == 4
 
 
+def test_an_override_of_a_column_is_for_the_table_whichever_rows_are_run(table):
+    experiment = table(OVERRIDDEN, rows=["wide"], overrides=["columns.toy-mse.metric.num_images=10"])
+    assert experiment.columns["toy-mse"].metric["num_images"] == 10
+
+
 def test_asking_for_rows_and_seeds_chooses_runs_but_keeps_the_table(table):
     experiment = table(OVERRIDDEN, rows=["wide"], seeds=[3, 4], overrides=["model.latent_dim=5"])
     assert [(run.row, run.seed) for run in experiment.runs] == [("wide", 3), ("wide", 4)]
