@@ -166,8 +166,9 @@ def _draw_group(values: Mapping[str, np.ndarray], resolution: int) -> np.ndarray
     lit, _ = ellipse(across(0, 0.3), middle - 0.04, width * 0.95, height * 0.95)
     canvas.paint(lambda x, y: np.maximum(head(x, y), lit(x, y)), head_box, skin, blur=0.12)
     for side in (-1, 1):
-        cheek = ellipse(across(side * np.deg2rad(38)), middle + 0.24, 0.1, 0.07)
-        canvas.paint(*cheek, skin * _BLUSH, 0.7, blur=0.12)
+        angle = side * np.deg2rad(38)
+        cheek, cheek_box = ellipse(across(angle), middle + 0.24, 0.1 * narrowing(angle), 0.07)
+        canvas.paint(lambda x, y, c=cheek: np.maximum(c(x, y), head(x, y) + 0.06), cheek_box, skin * _BLUSH, 0.7, blur=0.12)
 
     # What glasses rest on runs under the hair.
     eye_level = middle - 0.02
