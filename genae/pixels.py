@@ -26,7 +26,7 @@ def to_unit(images: Tensor) -> Tensor:
 
 
 def to_png_unit(images: Tensor) -> Tensor:
-    """float [-1, 1] -> float k / 255 in [0, 1], rounded and clipped: to the last bit what a PNG of them read as floats holds."""
+    """float [-1, 1] -> float k / 255 in [0, 1], rounded, clipped: to the last bit what a PNG of them read as floats holds."""
     return to_uint8(images).to(torch.float32) / 255
 
 
