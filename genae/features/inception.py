@@ -43,8 +43,10 @@ class Inception(Extractor):
     def __init__(self) -> None:
         super().__init__()
         used = weights.used("inception-2015")
-        net = network()
-        net.load_state_dict(torch.load(weights.find("inception-2015"), map_location="cpu", weights_only=True))
+        state = torch.load(weights.find("inception-2015"), map_location="cpu", weights_only=True)
+        with torch.device("meta"):  # shapes only: nothing is initialised to be thrown away
+            net = network()
+        net.load_state_dict(state, assign=True)
         net.fc = nn.Identity()
         self.net = net
         self.digest, self.published = str(used["sha256"]), bool(used["published"])

@@ -23,8 +23,9 @@ class Vgg19(MapExtractor):
         state = torch.load(weights.find("vgg19"), map_location="cpu", weights_only=True)
         from torchvision.models import vgg19
 
-        layers = vgg19(weights=None).features[: max(LAYERS) + 1]
-        layers.load_state_dict({key: state[f"features.{key}"] for key in layers.state_dict()})
+        with torch.device("meta"):  # shapes only: nothing is initialised to be thrown away
+            layers = vgg19(weights=None).features[: max(LAYERS) + 1]
+        layers.load_state_dict({key: state[f"features.{key}"] for key in layers.state_dict()}, assign=True)
         for layer in layers:
             if isinstance(layer, nn.ReLU):
                 layer.inplace = False  # the maps are kept
