@@ -52,22 +52,22 @@ def run(
     retrain: Annotated[bool, typer.Option(help="Train again what is recorded but has no run directory any more.")] = False,
 ) -> None:
     """Train every row, measure every column, and print the table beside the paper's numbers. Skips what is done."""
-    from genae import study
+    from genae import launcher, study
 
     chosen = _load(experiment, overrides, scale, rows, seeds)
     folders = study.Folders(chosen.root)
     began = time.time()
     todo = study.outstanding(chosen, folders, retrain=retrain)
     if todo:
-        count = min(jobs or study.room(todo), len(todo))
-        workers = study.start_workers(chosen, overrides or [], todo, count, began)
+        workers = launcher.start_local(folders, todo, jobs, began)
         try:
             study.watch(todo, folders, began, workers, console)
         except KeyboardInterrupt:
             study.stop_workers(workers)
             console.print("stopped; run the same command again to go on")
             raise typer.Exit(130) from None
-        study.collect(chosen, folders)
+        for note in study.collect(chosen, folders):
+            console.print(note, markup=False)
     _report(chosen, folders)
     failures = [failure for one in todo if (failure := study.failure_since(one, folders.runs, began))]
     unfinished = [one for one in todo if study.next_task(one, folders.runs)]
@@ -178,23 +178,29 @@ def check(module: Annotated[str, typer.Argument(help="A module that registers co
 def data_prepare(
     name: Annotated[str, typer.Argument(help="A data set that `genae data list` knows, or `folder`.")],
     source: Annotated[Path, typer.Option(help="Where your copy of it is.")],
-    pack: Annotated[str | None, typer.Option("--name", help="What to call the pack (folder only).")] = None,
+    pack: Annotated[str | None, typer.Option("--name", help="What to call the pack; needed for `folder`.")] = None,
     resolution: Annotated[int | None, typer.Option(help="Pixels a side to store.")] = None,
-    crop: Annotated[str | None, typer.Option(help="How to make images square: center or none.")] = None,
-    test_share: Annotated[float | None, typer.Option(help="Share of the images kept for the test split (folder only).")] = None,
+    crop: Annotated[str | None, typer.Option(help="How to make images square: center, none, or a number of pixels.")] = None,
+    channels: Annotated[int | None, typer.Option(help="3 for colour, 1 for grey.")] = None,
+    test_share: Annotated[float, typer.Option(help="Share of the images of `folder` kept for the test split.")] = 0.1,
+    replace: Annotated[bool, typer.Option(help="Put the new pack in the place of one of that name.")] = False,
 ) -> None:
     """Pack your own copy of a data set into memory-mapped arrays."""
     from rich.progress import Progress
 
     from genae.data import prepare
 
-    given = {"name": pack, "resolution": resolution, "crop": crop, "test_share": test_share}
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task(f"packing {name}", total=None)
         summary = prepare.prepare(
             name,
             source,
-            **{key: value for key, value in given.items() if value is not None},
+            pack=pack,
+            resolution=resolution,
+            crop=crop,
+            channels=channels,
+            test_share=test_share,
+            replace=replace,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     console.print(str(summary), markup=False)
@@ -209,7 +215,7 @@ def data_list() -> None:
     for name in DATASETS.names():
         console.print(f"{name:22s} {DATASETS[name].summary}", soft_wrap=True, markup=False)
     for pack in prepare.list_packs():
-        console.print(f"packed: {pack}", soft_wrap=True, markup=False)
+        console.print(f"packed: {pack.headline}", soft_wrap=True, markup=False)
 
 
 @data_app.command("verify")
@@ -217,13 +223,11 @@ def data_verify(pack: Annotated[str | None, typer.Argument(help="A pack's name; 
     """Hash packs anew and compare with what was written when they were packed."""
     from genae.data import prepare
 
-    wrong = 0
-    for found in prepare.list_packs():
-        if pack in (None, found.name):
-            problems = prepare.verify(found)
-            wrong += len(problems)
-            console.print(f"{found.name}: {'; '.join(problems) or 'whole'}", soft_wrap=True, markup=False)
-    raise typer.Exit(1 if wrong else 0)
+    names = [found.name for found in prepare.list_packs()] if pack is None else [pack]
+    problems = {name: prepare.verify(name) for name in names}
+    for name, found in problems.items():
+        console.print(f"{name}: {'; '.join(found) or 'whole'}", soft_wrap=True, markup=False)
+    raise typer.Exit(1 if any(problems.values()) else 0)
 
 
 @weights_app.command("fetch")

@@ -52,13 +52,13 @@ def evaluate(run: RunSpec, runs: Path, *, only: list[str] | None = None) -> list
         "threads": run.compute.threads,
     } | {key: value for key, value in provenance.code(run.root).items() if key != "genae"}
 
-    earlier = {results.key(record): record for record in results.read(directory.records)}
+    earlier = {(record["column"], *results.key(record)): record for record in results.read(directory.records)}
     measured = []
     for column in run.columns:
         if column.removed or (only is not None and column.id not in only):
             continue
         record = _record(column, run, model, data, context, made_by, earlier)
-        if results.key(record) not in earlier:
+        if record not in earlier.values():
             results.append(directory.records, record)
         measured.append(record)
     if only is None:
@@ -103,21 +103,27 @@ def _record(
         **made_by,
         "data": {"train": data.train.digest, "test": data.test.digest},
     }
+
+    def known(status: str) -> dict[str, Any] | None:
+        """The earlier record that says the same."""
+        found = earlier.get((column.id, *results.key(record)))
+        return found if found and found["status"] == status else None
+
     lacking = metric.needs - model.provides
     if lacking:
-        return record | {"status": "not defined", "seconds": 0.0, "time": time.time()}
+        return known("not defined") or record | {"status": "not defined", "seconds": 0.0, "time": time.time()}
 
     began = time.monotonic()
     try:
         record["label"] = metric.label(name)
         record["protocol"] = metric.protocol(on, context)
-        known = earlier.get(results.key(record))
-        if known and known["status"] == "ok":
-            return known | {"column": column.id}
+        if known("ok"):
+            return known("ok")
         with torch.inference_mode():
             values = metric.measure(model, on, context)
     except MissingWeights as missing:
-        return record | {"status": str(missing), "missing_weights": missing.name, "seconds": 0.0, "time": time.time()}
+        said = {"status": str(missing), "missing_weights": missing.name, "seconds": 0.0, "time": time.time()}
+        return known(str(missing)) or record | said
     record["value"] = float(values[name])
     record["details"] = {key: float(value) for key, value in values.items() if key != name}
     return record | {"seconds": round(time.monotonic() - began, 3), "time": time.time()}

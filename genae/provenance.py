@@ -9,8 +9,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import genae
-
 GENERATED = ("results", "reports")  # what runs write does not count as a change to the code
 PACKAGES = ("torch", "torchvision", "numpy", "pytorch-fid", "lpips")
 
@@ -23,7 +21,7 @@ def code(root: Path) -> dict[str, Any]:
     """
     commit = _git(root, "rev-parse", "HEAD")
     return {
-        "genae": genae.__version__,
+        "genae": importlib.metadata.version("genae"),
         "commit": commit.decode().strip() if commit else None,
         "dirty": _dirty(root) if commit else None,
     }

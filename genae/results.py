@@ -135,18 +135,21 @@ def collect_pictures(
     figures: Path,
     destination: Path,
     limit_bytes: int = 200_000,
-    progress: Path | None = None,
+    progress: Sequence[Path] | None = None,
 ) -> list[str]:
     """Copy one run's PNGs, and its loss curve thinned, into `destination`; what stood there before goes.
 
-    progress: the run's progress.jsonl, by default the one beside `figures`.
+    progress: the progress.jsonl of each of the run's stages, in order; by default the one beside `figures`. The curve counts
+    images over all of them.
     Returns what had to be done to stay within `limit_bytes`, a sentence each: the largest picture is first reduced to 256
     colours, and dropped if that is not enough.
     """
     figures, destination = Path(figures), Path(destination)
-    progress = figures.parent / "progress.jsonl" if progress is None else Path(progress)
     files: dict[str, bytes] = {}
-    curve = _progress_lines(progress)
+    curve: list[Record] = []
+    for path in [figures.parent / "progress.jsonl"] if progress is None else progress:
+        before = curve[-1]["images_seen"] if curve else 0
+        curve += [line | {"images_seen": before + line["images_seen"]} for line in _progress_lines(Path(path))]
     if curve:
         files[CURVE] = b"".join(map(_line, thin(curve)))
     pictures, notes = _within(

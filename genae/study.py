@@ -6,7 +6,6 @@ its run directory. Nothing here remembers anything: the state is in the run dire
 """
 
 import contextlib
-import os
 import signal
 import threading
 import time
@@ -16,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genae import launcher, results
-from genae.experiment import load
-from genae.rundir import RunDir, Taken, is_running, process_start, read_json, write_json
+from genae import results
+from genae.experiment import import_modules
+from genae.rundir import RunDir, Taken, is_running, read_json, write_json
 from genae.spec import Column, Experiment, RunSpec
 
 POLL_SECONDS = 0.3
@@ -142,32 +141,24 @@ def work(todo: Sequence[RunSpec], runs: Path, began: float, stop: Any) -> None:
             time.sleep(POLL_SECONDS)
 
 
-def start_work(
-    path: str, scale: str, overrides: Sequence[str], names: Sequence[str], began: float, parent: tuple[int, str | None]
-) -> None:
-    """A worker process: `work` on the named runs of an experiment file, while the process that asked for it lives."""
+def start_work(todo: Sequence[Mapping[str, Any]], runs: str, began: float, parent: tuple[int, str | None]) -> None:
+    """A worker process: `work` on runs given as plain values, while the process that asked for it lives."""
     from genae.trainer import Stop
 
-    experiment = load(path, scale=scale, overrides=overrides)
-    todo = [run for run in experiment.runs if name_of(run) in names]
+    specs = [RunSpec.from_dict(values) for values in todo]
+    for spec in specs:
+        import_modules(spec.imports, spec.root)
     with Stop().on_signals(signal.SIGTERM, signal.SIGINT, signal.SIGUSR2) as stop:
         threading.Thread(target=_stop_with, args=(parent, stop), daemon=True).start()
-        work(todo, Folders(experiment.root).runs, began, stop)
+        work(specs, Path(runs), began, stop)
 
 
-def start_workers(
-    experiment: Experiment, overrides: Sequence[str], todo: Sequence[RunSpec], count: int, began: float
-) -> list[Any]:
-    """`count` worker processes on this machine, as submitit's jobs."""
-    parent = (os.getpid(), process_start(os.getpid()))
-    names = [name_of(run) for run in todo]
-    arguments = (str(experiment.path), experiment.scale, list(overrides), names, began, parent)
-    return launcher.start_local(count, Folders(experiment.root).logs, start_work, *arguments)
+def collect(experiment: Experiment, folders: Folders) -> list[str]:
+    """Gather the records, pictures and curves of the experiment's runs into results/: what a report is drawn from.
 
-
-def collect(experiment: Experiment, folders: Folders) -> None:
-    """Gather the records, pictures and curves of the experiment's runs into results/: what a report is drawn from."""
-    gathered = []
+    Returns what had to be done to pictures to keep them small, a sentence each.
+    """
+    gathered, notes = [], []
     for run in experiment.runs:
         places = directories(run, folders.runs)
         wanted = {column.id for column in run.columns if not column.removed}
@@ -176,8 +167,9 @@ def collect(experiment: Experiment, folders: Folders) -> None:
         gathered += [record | belongs for record in mine if record["identity"] == run.identity]
         if mine:
             destination = results.figures_path(folders.results, experiment.table, run.row, run.data_name, run.seed)
-            results.collect_pictures(places[-1].figures, destination, progress=places[-1].progress)
+            notes += results.collect_pictures(places[-1].figures, destination, progress=[place.progress for place in places])
     results.collect(folders.records(experiment.table), gathered)
+    return notes
 
 
 def name_of(run: RunSpec) -> str:
@@ -248,11 +240,6 @@ def _stop_with(parent: tuple[int, str | None], stop: Any) -> None:
     while is_running(*parent):
         time.sleep(POLL_SECONDS)
     stop.requested = True
-
-
-def room(todo: Sequence[RunSpec]) -> int:
-    """How many of these runs this machine's processors have room for side by side."""
-    return max(1, len(os.sched_getaffinity(0)) // max(run.compute.threads for run in todo))
 
 
 def stop_workers(jobs: Sequence[Any]) -> None:

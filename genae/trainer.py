@@ -10,29 +10,26 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from genae import checkpoint, provenance
 from genae.context import resolve_device
 from genae.data.dataset import Dataset
 from genae.data.datasets import open_dataset
 from genae.data.loader import Loader
-from genae.ema import AveragedParts
 from genae.models.autoencoder import Generator
-from genae.objectives.objective import Objective, Update
-from genae.randomness import generator_for, seed_for
+from genae.randomness import generator_for
 from genae.registry import OBJECTIVES
 from genae.rundir import RunDir, read_json, write_json
 from genae.schedule import Phase
-from genae.spec import Average, RunSpec, StageSpec
+from genae.spec import RunSpec
+from genae.training import Training
 
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 STATUS_SECONDS = 0.5  # how often status.json tells where training is
 COLLAPSED_BELOW = 1e-3  # standard deviation between samples, in [-1, 1], under which they are all one image
 COLLAPSE_AFTER = 0.25  # share of the stage before which a model may still be finding its feet
@@ -69,126 +66,6 @@ class Stop:
                 signal.signal(number, handler)
 
 
-class Training:
-    """Every piece of state that a stage's training has, the objective's included, and the step that moves it."""
-
-    def __init__(
-        self, model: Generator, objective: Objective, stage: StageSpec, *, seed: int, precision: str = "float32"
-    ) -> None:
-        lacking = objective.needs - model.provides
-        if lacking:
-            raise ValueError(f"objective {stage.objective['name']!r} needs a model that provides {', '.join(sorted(lacking))}")
-        self.model = model
-        self.objective = objective
-        self.stage = stage
-        self.seed = seed
-        self.precision = precision
-        self.images_seen = 0
-        self.phase_index = -1  # of the phase last entered
-        self.average = AveragedParts(model, Average(**stage.average)) if stage.average else None
-        self.sums: dict[str, Tensor] = {}  # loss terms since the last line of progress.jsonl, on the device
-        self.steps = 0  # since then
-        self.updates: list[Update] = []
-        self.optimizers: dict[str, torch.optim.Optimizer] = {}
-        self._set_up_updates()
-
-    def step(self, images: Tensor, phase: Phase) -> None:
-        """One training step: each update of the objective in turn, on images [N, C, H, W] in [-1, 1] at the phase's growth."""
-        if phase.index != self.phase_index:
-            self.objective.enter(phase)
-            self.phase_index = phase.index
-            self._set_up_updates()  # a phase may have grown the objective's own parameters
-        key = (self.seed, self.stage.name, self.images_seen)
-        torch.manual_seed(seed_for("step", *key))  # what a module draws by itself: noise inputs, dropout
-        generator = generator_for(images.device, "terms", *key)
-
-        self.model.train()
-        for update in self.updates:
-            optimizer = self.optimizers[update.name]
-            for group in optimizer.param_groups:
-                group["lr"] = phase.rate(group["name"], update.name)
-            self._move_only(update)
-            with self._autocast(images.device):
-                terms = update.terms(self.model, images, phase, generator)
-            sum(terms.values()).backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            for name, value in terms.items():
-                name, value = f"{update.name}/{name}", value.detach()
-                self.sums[name] = self.sums[name] + value if name in self.sums else value
-        if self.average:
-            self.average.update(len(images))
-        self.images_seen += len(images)
-        self.steps += 1
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "images_seen": self.images_seen,
-            "phase_index": self.phase_index,
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict() if self.average else None,
-            "objective": self.objective.state_dict(),
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
-            "sums": dict(self.sums),
-            "steps": self.steps,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        device = self.model.device
-        self.images_seen, self.phase_index, self.steps = state["images_seen"], state["phase_index"], state["steps"]
-        self.sums = {name: value.to(device) for name, value in state["sums"].items()}
-        self.model.load_state_dict(state["model"])
-        if self.average:
-            self.average.load_state_dict(state["average"])
-        self.objective.load_state_dict(state["objective"])
-        self._set_up_updates()
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
-
-    def means(self) -> dict[str, float]:
-        """The mean of each loss term since the last call, which starts anew. One copy to the host for all."""
-        names = list(self.sums)
-        values = (torch.stack([self.sums[name].double() for name in names]) / self.steps).tolist() if names else []
-        self.sums, self.steps = {}, 0
-        return dict(zip(names, values, strict=True))
-
-    def _set_up_updates(self) -> None:
-        """Ask the objective for its updates; optimisers keep what they know of parameters that are still there."""
-        before = self.optimizers
-        self.updates, self.optimizers = self.objective.updates(self.model), {}
-        settings = {key: value for key, value in self.stage.optimizer.items() if key != "name"}
-        for update in self.updates:
-            parameters = update.parameters
-            named = parameters if isinstance(parameters, dict) else {update.name: parameters}
-            groups = [{"params": list(group), "name": name} for name, group in named.items()]
-            optimizer = OPTIMIZERS[self.stage.optimizer["name"]](groups, lr=0.0, fused=True, **settings)
-            if update.name in before:
-                known = before[update.name].state
-                for group in optimizer.param_groups:
-                    optimizer.state.update({p: known[p] for p in group["params"] if p in known})
-            self.optimizers[update.name] = optimizer
-        self._movable = {
-            update.name: {id(p) for group in self.optimizers[update.name].param_groups for p in group["params"]}
-            for update in self.updates
-        }
-        self._parameters = {
-            id(p): p
-            for p in [
-                *self.model.parameters(),
-                *(p for o in self.optimizers.values() for group in o.param_groups for p in group["params"]),
-            ]
-        }
-
-    def _move_only(self, update: Update) -> None:
-        """Freeze everything but the parameters of this update, so that gradients reach exactly those."""
-        movable = self._movable[update.name]
-        for number, parameter in self._parameters.items():
-            parameter.requires_grad_(number in movable)
-
-    def _autocast(self, device: torch.device):
-        return nullcontext() if self.precision == "float32" else torch.autocast(device.type, getattr(torch, self.precision))
-
-
 @dataclass(frozen=True)
 class Progress:
     """Where a stage is, as told to whoever watches it."""
@@ -217,6 +94,9 @@ def train(
     loader = Loader(data, seed=run.seed, flip=run.flip, device=device)
     schedule = stage.schedule
     model = _model(run, index, runs, data).to(device, memory_format=torch.channels_last)
+    if run.compute.compile:
+        for part in model.children():
+            part.compile()
     objective = OBJECTIVES.build(stage.objective)
     training = Training(model, objective, stage, seed=run.seed, precision=run.precision)
     made_of = {"identity": stage.identity, "data": data.digest, "model_spec": run.model, "shape": list(data.shape)}
@@ -254,17 +134,9 @@ def train(
             if training.images_seen // log_every > (training.images_seen - phase.batch_size) // log_every:
                 terms = training.means()
                 _refuse_to_log_nonsense(terms, training.images_seen, directory, last)
-                line = {
-                    "images_seen": training.images_seen,
-                    "phase": phase.index,
-                    "resolution": phase.resolution,
-                    "fade": phase.fade,
-                }
-                line |= {
-                    "learning_rate": phase.learning_rate,
-                    "terms": terms,
-                    "seconds": round(time.monotonic() - started_at, 2),
-                }
+                line = {"images_seen": training.images_seen, "stage": stage.name, "phase": phase.index}
+                line |= {"resolution": phase.resolution, "fade": phase.fade, "learning_rate": phase.learning_rate}
+                line |= {"terms": terms, "seconds": round(time.monotonic() - started_at, 2)}
                 log.write(json.dumps(line) + "\n")
                 log.flush()
 
@@ -272,9 +144,8 @@ def train(
             if now - told_at >= STATUS_SECONDS or training.images_seen >= total:
                 rate = (training.images_seen - started_from) / max(now - started_at, 1e-9)
                 watch(Progress(training.images_seen, total, rate))
-                write_json(
-                    directory.status, {"images_seen": training.images_seen, "total_images": total, "images_per_second": rate}
-                )
+                now_at = {"images_seen": training.images_seen, "total_images": total, "images_per_second": rate}
+                write_json(directory.status, now_at)
                 told_at = now
             if stop.requested or now - saved_at >= run.compute.checkpoint_seconds:
                 os.fsync(log.fileno())

@@ -1,7 +1,7 @@
 """Exact resume: kill a run for real, at named and at random moments, run it again, and find nothing changed.
 
-Each experiment trains two stages on 8x8 images, with a fade-in, averaged weights and everything that its objective can carry, and
-is measured, drawn and collected. A run is a forked process, so that SIGKILL is the kernel's own; what it is compared with is a run
+Each experiment trains two stages on 8x8 images, with a fade-in, averaged weights and everything that its objective can carry,
+and is measured, drawn and collected. A run is a forked process, so that SIGKILL is the kernel's own; it is compared with a run
 that nobody disturbed: checkpoint digests, progress.jsonl, records and pictures.
 """
 
@@ -20,7 +20,8 @@ import yaml
 from genae import checkpoint, results, rundir, study, trainer
 from genae.experiment import load
 from genae.registry import MODELS, OBJECTIVES
-from genae.trainer import Stop, Training
+from genae.trainer import Stop
+from genae.training import Training
 
 pytestmark = pytest.mark.kill
 
@@ -147,7 +148,9 @@ def before(owner, name: str, condition) -> None:
 
 
 def in_a_fade_in():
-    before(Training, "step", lambda self, images, phase: 0 < phase.fade < 1 and phase.images_seen > 1000 * FIRST_KIMG + 2 * BATCH)
+    before(
+        Training, "step", lambda self, images, phase: 0 < phase.fade < 1 and phase.images_seen > 1000 * FIRST_KIMG + 2 * BATCH
+    )
 
 
 def between_a_phases_end_and_its_next_step():

@@ -218,6 +218,19 @@ def test_small_pictures_are_copied_byte_for_byte_with_their_curve(tmp_path):
     assert results.read(tmp_path / "out" / "curve.jsonl") == [{"images_seen": 32, "terms": {"kl": 0.5}}]
 
 
+def test_the_curve_of_two_stages_counts_images_over_both(tmp_path):
+    lines = {
+        "one": [{"images_seen": 10, "stage": "a"}, {"images_seen": 20, "stage": "a"}],
+        "two": [{"images_seen": 10, "stage": "b"}],
+    }
+    for name, progress in lines.items():
+        run_with_pictures(tmp_path / name, {}, progress)
+    stages = [tmp_path / name / "progress.jsonl" for name in lines]
+    results.collect_pictures(tmp_path / "two" / "figures", tmp_path / "out", progress=stages)
+    curve = results.read(tmp_path / "out" / "curve.jsonl")
+    assert [(line["stage"], line["images_seen"]) for line in curve] == [("a", 10), ("a", 20), ("b", 30)]
+
+
 def test_pictures_stay_within_the_limit_and_what_was_done_is_said(tmp_path):
     # noise in 24 bits: about 3 bytes a pixel, in 256 colours about 1; so 200 px -> 120 kB -> 40 kB, 300 px -> 270 kB -> 90 kB
     figures = run_with_pictures(tmp_path / "run", {"large.png": png(300), "middle.png": png(200), "small.png": png(20)})
