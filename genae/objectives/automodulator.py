@@ -36,18 +36,18 @@ LAYER_WEIGHT = {"norm": 1.0, "mean-square": 10.0}
 class Automodulator(Objective):
     """Eq. 6 of Heljakka et al. (2020). The margin M_gap is the phase's.
 
-    Reconstruction. reconstruction: d_rho ("robust"), or the L1 or L2 that it replaced (Table 1); each a mean over pixels.
+    Reconstruction.  reconstruction: d_rho ("robust"), or the L1 or L2 that it replaced (Table 1); each a mean over pixels.
     reconstruction_weight: lambda_X.  settled_factor: times this after a phase's fade-in.  robust_factor: times this for d_rho.
     robust_scale: whether d_rho's scale is learned beside alpha.  alpha_growth: to the "blocks" of 2x2 pixels of the paper, or
     "released", which scrambles columns.
 
-    Divergence. kl_weight: of every KL term.  kl_real_terms: 2 adds KL[q(z | x)] once more, outside the margin (released).
+    Divergence.  kl_weight: of every KL term.  kl_real_terms: 2 adds KL[q(z | x)] once more, outside the margin (released).
     margin_above: clamp the gap from above too, at this times the margin (released: 0.5; the paper has no such clamp).
 
-    Codes. latent_distance: the cosine distance, or the released mean over elements of 2 - a b, D times weaker.  latent_weight:
+    Codes.  latent_distance: the cosine distance, or the released mean over elements of 2 - a b, D times weaker.  latent_weight:
     lambda_Z; by default 1.95 for the one and 1000 for the other, which are equal at D = 512.
 
-    Layers. layer_distance: of L_j, the L2 norm over sqrt(features), or the released mean square.  layer_weight: by default 1
+    Layers.  layer_distance: of L_j, the L2 norm over sqrt(features), or the released mean square.  layer_weight: by default 1
     for the one and 10 for the other; 0 leaves L_j out.  split_range: j is drawn for each batch from 1 to N, or to N - 1
     (released: never a mix that is none), N being the layers grown.  mixed_share_*: of the batch, from mixed codes (released:
     0.25 and 0.5).  mixed_fakes: x^ of a mix is decoded from the re-encoded z_AB as Eq. 6 reads, or is the "direct" decode of
