@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from genae.conformance.random_weights import write_random_weights
 from genae.context import Context
 from genae.data.dataset import Dataset, Splits
+from genae.data.datasets import open_dataset
+from genae.data.prepare import prepare
 from genae.latent import Gaussian
 from genae.metrics.fid import FID, FDEfficientNet, FIDMix, reference_statistics
 from genae.metrics.frechet import frechet_distance, statistics_of
@@ -73,6 +75,16 @@ def write_pngs(folder: Path, images: np.ndarray) -> Path:
     return folder
 
 
+@pytest.fixture
+def packed(with_weights, tmp_path) -> Splits:
+    """The data set as `genae data prepare folder` packs it, from the PNGs in tmp_path / "pictures" / "train" and "test"."""
+    (tmp_path / "pictures").mkdir()
+    for split in ("train", "test"):
+        write_pngs(tmp_path / "pictures" / split, dataset(split).images)
+    prepare("folder", tmp_path / "pictures", pack="pictures", resolution=32)
+    return Splits(lambda split: open_dataset({"name": "folder", "pack": "pictures", "resolution": 32}, split))
+
+
 def pytorch_fid_command(monkeypatch, *arguments: object) -> None:
     from pytorch_fid import fid_score
 
@@ -80,45 +92,46 @@ def pytorch_fid_command(monkeypatch, *arguments: object) -> None:
     fid_score.main()
 
 
-def pytorch_fid_statistics(monkeypatch, folder: Path, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def pytorch_fid_statistics(monkeypatch, folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Mean and covariance, as pytorch_fid's command saves them of a folder of PNGs."""
-    pytorch_fid_command(monkeypatch, "--save-stats", write_pngs(folder, images), folder.with_suffix(".npz"))
+    pytorch_fid_command(monkeypatch, "--save-stats", folder, folder.with_suffix(".npz"))
     with np.load(folder.with_suffix(".npz")) as saved:
         return saved["mu"], saved["sigma"]
 
 
 @torch.inference_mode()
-def test_fid_over_a_packed_data_set_is_pytorch_fids_over_folders_of_pngs(with_weights, monkeypatch, tmp_path):
-    real, generated = dataset("train"), pictures(seed=100)
-    theirs_real = pytorch_fid_statistics(monkeypatch, tmp_path / "real", real.images)
-    theirs_generated = pytorch_fid_statistics(monkeypatch, tmp_path / "generated", generated)
+def test_fid_over_a_packed_data_set_is_pytorch_fids_over_folders_of_pngs(packed, monkeypatch, tmp_path):
+    generated = pictures(seed=100)
+    theirs_real = pytorch_fid_statistics(monkeypatch, tmp_path / "pictures" / "train")
+    theirs_generated = pytorch_fid_statistics(monkeypatch, write_pngs(tmp_path / "generated", generated))
 
     deviation = np.sqrt(np.diag(theirs_real[1]).mean())  # of a feature between images
     assert deviation > 0.05 * np.abs(theirs_real[0]).mean()  # the random network does tell images apart
 
     extractor, context = FEATURES.build({"name": "inception-2015"}), Context()
-    ours_real = reference_statistics(real, "inception-2015", extractor, context)
+    ours_real = reference_statistics(packed.train, "inception-2015", extractor, context)
     ours_generated = statistics_of(extractor(images) for images in samples(Album(generated), COUNT, context))
     for ours, (mean, covariance) in ((ours_real, theirs_real), (ours_generated, theirs_generated)):
         assert np.abs(ours.mean.numpy() - mean).max() < 1e-5 * deviation
         assert np.abs((ours.root.T @ ours.root).numpy() - covariance).max() < 1e-5 * deviation**2
 
-    value = FID(num_generated=COUNT).measure(Album(generated), Splits(dataset), context)["fid"]
+    value = FID(num_generated=COUNT).measure(Album(generated), packed, context)["fid"]
     assert value == pytest.approx(frechet_distance(ours_real, ours_generated), rel=1e-9)
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Matrix is singular")
 @torch.inference_mode()
-def test_fid_is_what_pytorch_fids_command_prints(with_weights, monkeypatch, tmp_path, capsys):
+def test_fid_is_what_pytorch_fids_command_prints(packed, monkeypatch, tmp_path, capsys):
     generated = pictures(seed=100)
-    folders = write_pngs(tmp_path / "real", dataset("train").images), write_pngs(tmp_path / "generated", generated)
+    folders = tmp_path / "pictures" / "train", write_pngs(tmp_path / "generated", generated)
     from pytorch_fid import fid_score
 
     # SciPy 1.18 removes sqrtm's `disp`, which it passes; with disp=False the root came with an error estimate
     monkeypatch.setattr(fid_score.linalg, "sqrtm", lambda product, disp, root=scipy.linalg.sqrtm: (root(product), None))
     pytorch_fid_command(monkeypatch, *folders)
     printed = float(capsys.readouterr().out.rpartition("FID:")[2])
-    value = FID(num_generated=COUNT).measure(Album(generated), Splits(dataset), Context())["fid"]
+    value = FID(num_generated=COUNT).measure(Album(generated), packed, Context())["fid"]
     assert value == pytest.approx(printed, rel=1e-4)  # their matrix root of a singular product is good to about 1e-5
 
 

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from genae.conformance.random_weights import write_random_weights
 from genae.context import Context
-from genae.data.dataset import Dataset, Splits
+from genae.data.dataset import Splits
+from genae.data.datasets import open_dataset
+from genae.data.prepare import prepare
 from genae.features.extractor import MapDistance, unit_distance
 from genae.features.lpips import TRUNKS
 from genae.latent import Gaussian
@@ -45,8 +47,16 @@ class Album(Autoencoder):
         return from_uint8(torch.tensor(OUTPUTS))[codes[:, 0]]
 
 
-def splits() -> Splits:
-    return Splits(lambda split: Dataset("pictures", split, INPUTS, split))
+@pytest.fixture
+def packed(tmp_path, monkeypatch) -> Splits:
+    """The inputs as `genae data prepare folder` packs them, from PNGs."""
+    monkeypatch.setenv("GENAE_CACHE", str(tmp_path / "cache"))
+    for split in ("train", "test"):
+        (tmp_path / "pictures" / split).mkdir(parents=True)
+        for number, image in enumerate(INPUTS):
+            Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / "pictures" / split / f"{number}.png")
+    prepare("folder", tmp_path / "pictures", pack="pictures", resolution=SIZE)
+    return Splits(lambda split: open_dataset({"name": "folder", "pack": "pictures", "resolution": SIZE}, split))
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +87,7 @@ def read_png(folder: Path, name: str, image: np.ndarray) -> Tensor:
 @pytest.mark.filterwarnings("ignore:The parameter 'pretrained':UserWarning", "ignore:Arguments other than a weight:UserWarning")
 @pytest.mark.parametrize("crop", ["none", "face"])
 @torch.inference_mode()
-def test_lpips_is_the_lpips_packages_over_pngs_read_by_torchvision(net, crop, tmp_path):
+def test_lpips_is_the_lpips_packages_over_pngs_read_by_torchvision(net, crop, packed, tmp_path):
     import lpips
 
     theirs = lpips.LPIPS(net=net, verbose=False)
@@ -89,7 +99,7 @@ def test_lpips_is_the_lpips_packages_over_pngs_read_by_torchvision(net, crop, tm
         distances.append(theirs(a[None], b[None]).item())
     deviation = np.std(distances)
     assert deviation > 0.02 * np.mean(distances)  # the random trunk does tell images apart
-    ours = LPIPS(net=net, crop=crop).measure(Album(), splits(), Context(batch_size=3))["lpips"]
+    ours = LPIPS(net=net, crop=crop).measure(Album(), packed, Context(batch_size=3))["lpips"]
     assert abs(ours - np.mean(distances)) < 1e-5 * deviation
 
 
@@ -125,11 +135,11 @@ def test_unit_distance_of_orthogonal_features_is_two_and_of_opposite_ones_four()
 
 
 @torch.inference_mode()
-def test_pd_efficientnet_is_its_map_distance_on_clipped_floats():
+def test_pd_efficientnet_is_its_map_distance_on_clipped_floats(packed):
     distance = MapDistance(FEATURES.build({"name": "efficientnet-lite0"}))
     expected = distance(from_uint8(torch.tensor(INPUTS)), from_uint8(torch.tensor(OUTPUTS))).mean().item()
     assert 0.05 < expected < 4
-    found = PDEfficientNet().measure(Album(), splits(), Context(batch_size=3))["pd-efficientnet"]
+    found = PDEfficientNet().measure(Album(), packed, Context(batch_size=3))["pd-efficientnet"]
     assert found == pytest.approx(expected, rel=1e-5)
 
 

@@ -36,6 +36,7 @@ class FrechetMetric(Metric):
     name: ClassVar[str]
     extractor: ClassVar[str]
     resize: ClassVar[str]
+    mixed: ClassVar[bool] = False
     num_generated: int = PUBLISHED_COUNT
     num_reference: int | None = None
 
@@ -45,7 +46,7 @@ class FrechetMetric(Metric):
     def measure(self, model: Generator, data: Splits, context: Context) -> dict[str, float]:
         extractor = FEATURES.build({"name": self.extractor}).to(context.device)
         reference = reference_statistics(data.train.first(self.num_reference), self.extractor, extractor, context)
-        generate = mixed_samples if "layers" in self.needs else samples
+        generate = mixed_samples if self.mixed else samples
         generated = statistics_of(extractor(images) for images in generate(model, self.num_generated, context))
         return {self.name: frechet_distance(reference, generated)}
 
@@ -110,6 +111,7 @@ class FIDMix(InceptionFrechet):
 
     name: ClassVar[str] = "fid-mix"
     needs: ClassVar[frozenset[str]] = frozenset({"decode", "layers"})
+    mixed: ClassVar[bool] = True
 
 
 @METRICS.add("fd-efficientnet", small={"num_generated": 8, "num_reference": 8})
@@ -127,6 +129,7 @@ class FDMixEfficientNet(EfficientNetFrechet):
 
     name: ClassVar[str] = "fd-mix-efficientnet"
     needs: ClassVar[frozenset[str]] = frozenset({"decode", "layers"})
+    mixed: ClassVar[bool] = True
 
 
 def reference_statistics(dataset: Dataset, name: str, extractor: Extractor, context: Context) -> Statistics:
