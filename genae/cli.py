@@ -105,7 +105,7 @@ def evaluate(
         with run_directory(one, folders.runs).claim():
             for record in measure(one, folders.runs, only=only):
                 value = record["status"] if record["value"] is None else f"{record['value']:.6g}"
-                console.print(f"{study.name_of(one):40s} {record['column']:24s} {value}")
+                console.print(f"{study.name_of(one):40s} {record['column']:24s} {value}", soft_wrap=True, markup=False)
     study.collect(chosen, folders)
 
 
