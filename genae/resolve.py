@@ -54,6 +54,10 @@ def columns_of(row: Row | None, paper: Row) -> list[RowColumn]:
 
 def _in_place_of(before: RowColumn, after: RowColumn) -> str | None:
     old, new = before.column.metric["name"], after.column.metric["name"]
+    if before.column.direction != after.column.direction:  # the order of rows could not be compared
+        better = {"min": "lower", "max": "higher"}
+        said = f"{new!r} ({better[after.column.direction]} is better) cannot stand in for {old!r}"
+        raise after.mark.error(f"{said} ({better[before.column.direction]} is better)")
     if (old, before.subject["name"]) != (new, after.subject["name"]):
         return f"{old}, {before.subject['name']}"
     was, now = before.subject.get("resolution"), after.subject.get("resolution")
@@ -81,7 +85,7 @@ def _columns(row: Row) -> dict[str, RowColumn]:
         subject = measure_on or component(DATASETS, data if name is None else data[name], mark)
         direction = getattr(METRICS[metric["name"]].factory, "direction", "min")
         column = Column(id=key, metric=metric, data=name, measure_on=measure_on, direction=direction)
-        found[key] = RowColumn(column, subject, mark)
+        found[key] = RowColumn(column, subject, block.marks["metric"])
     return found
 
 

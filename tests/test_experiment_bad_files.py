@@ -186,7 +186,7 @@ scales:
   desk:
     seeds: [0, 1]
     shared: {data: {rooms: null}}
-    rows: {vae: {model: {latent_dim: 4}, columns: {sharp: {metric: {name: toy-mse}}}}}
+    rows: {vae: {model: {latent_dim: 4}, columns: {sharp: {metric: {name: toy-ssim}}}}}
 seeds: [0]
 claims: [{id: c1, text: Better, where: Sec. 4, expression: "toy-mse/faces[vae] < 1"}]
 """

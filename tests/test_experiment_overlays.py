@@ -295,7 +295,7 @@ shared:
     error: {metric: {name: toy-mse}}
 rows: {vae: {published: {sharpness: 20, error: 0.1}}}
 scales:
-  desk: {shared: {data: {resolution: 16}, columns: {sharpness: {metric: {name: toy-mse}}}}}
+  desk: {shared: {data: {resolution: 16}, columns: {sharpness: {metric: {name: toy-ssim}}}}}
   small: {shared: {columns: {error: null, sharpness: {metric: {crop: none}}}}}
 """
 
@@ -309,7 +309,7 @@ def test_a_column_measures_on_the_data_it_names(table):
 def test_a_column_whose_metric_is_exchanged_says_for_what_it_stands(table):
     columns = table(COLUMNS).columns
     assert columns["sharpness"].in_place_of == "toy-psnr, toy-images"
-    assert columns["sharpness"].direction == "min"
+    assert columns["sharpness"].direction == "max"
     assert columns["error"].in_place_of == "toy-mse, toy-images at 64x64"
 
 

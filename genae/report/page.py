@@ -114,7 +114,7 @@ def html(report: Report) -> str:
 
 
 def _header(report: Report) -> str:
-    lead = f'<p class="lead">{escape(report.caption)}</p>' if report.caption else ""
+    lead = "".join(f'<p class="lead">{escape(text)}</p>' for text in (report.source, report.caption) if text)
     shown = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts(report))
     return (
         f'<header><div class="eyebrow">{escape(report.table)}</div><h1>{escape(report.title)}</h1>{lead}'

@@ -131,8 +131,8 @@ def markdown(report: Report) -> str:
     """The report for a repository's own pages: tables and pictures, which stand in `pictures/` beside it."""
     laid_out = grid(report)
     lines = [f"# {_md(report.title)}", ""]
-    if report.caption:
-        lines += [_md(report.caption), ""]
+    for text in filter(None, (report.source, report.caption)):
+        lines += [_md(text), ""]
     lines += [" · ".join(f"{name}: **{_md(value)}**" for name, value in facts(report)), ""]
     lines += _md_table(map(_md, _single_headers(laid_out)), [list(map(_md_cell, line)) for line in laid_out.lines], right=True)
     lines += ["", " ".join(map(_md, caption(report))), ""]
@@ -158,8 +158,6 @@ def markdown(report: Report) -> str:
     if protocols(report):
         lines += ["## Protocol", "", *(f"- **{_md(header)}**: {_md(protocol)}" for header, protocol in protocols(report)), ""]
     lines += ["## Runs", "", *_md_table(PROVENANCE, [list(map(_md, line)) for line in provenance(report)]), ""]
-    if report.source:
-        lines += [f"Published numbers: {_md(report.source)}.", ""]
     lines += ["## Run it again", "", "```", report.command, "```"]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"
 

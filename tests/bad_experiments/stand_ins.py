@@ -45,6 +45,12 @@ class ToyPsnr:
     crop: Literal["none", "face"] = "none"
 
 
+@METRICS.add("toy-ssim")
+@dataclass(kw_only=True)
+class ToySsim:
+    direction: ClassVar[str] = "max"
+
+
 @FIGURES.add("toy-samples")
 @dataclass(kw_only=True)
 class ToySamples:
