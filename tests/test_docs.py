@@ -55,7 +55,6 @@ def sandbox(repository, tmp_path_factory):
     shorten(root / "experiments" / "quickstart.yaml")
     shorten(root / "experiments" / "baselines" / "swae.yaml")
     for source in ("mnist", "fashion-mnist", "cifar10", "celeba", "celeba-hq", "ffhq", "folder"):
-        (root / "copies" / source).mkdir(parents=True)
         write_copy(source, root / "copies" / source)
     assert run("genae run quickstart", root).returncode == 0
     return root

@@ -10,6 +10,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from genae.cli import main
 from genae.experiment import ExperimentError, find, load
 from genae.registry import DATASETS
 
@@ -250,3 +251,17 @@ def test_whatever_stands_in_a_file_it_loads_or_is_refused(toy_project):
         assert len(message.splitlines()) < 25
 
     loads_or_is_refused()
+
+
+@pytest.mark.parametrize("name", [path.name for path in FILES])
+def test_the_command_line_answers_a_bad_file_with_one_message_and_exit_status_2(bad_project, name, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["genae", "run", str(bad_project / name)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert not said.out
+    assert said.err.startswith("genae: ")
+    assert "Traceback" not in said.err
+    assert len(said.err.splitlines()) < 25
+    assert not (bad_project / "results").exists()
