@@ -216,6 +216,14 @@ def test_each_layer_has_its_own_fixed_noise():
     assert not torch.allclose(*found)
 
 
+def test_fixed_noise_first_drawn_in_inference_mode_serves_gradients_later():
+    noise, x = Noise(3, "a layer of its own").eval(), torch.zeros(1, 3, 8, 8)
+    with torch.inference_mode():
+        noise(x)
+    noise(x).sum().backward()
+    assert noise.scale.grad.any()
+
+
 # AdaIN.
 
 

@@ -127,8 +127,9 @@ class Blur(nn.Module):
 @functools.lru_cache(maxsize=64)
 def _fixed_noise(layer: str, channels: int, size: int, device: torch.device) -> Tensor:
     """The one draw [1, C, H, W] that a layer adds to every image in eval mode; the same in every model and process."""
-    noise = torch.randn(1, size, size, channels, generator=generator_for("cpu", "noise input", layer))
-    return noise.permute(0, 3, 1, 2).to(device)
+    with torch.inference_mode(False):  # it outlives the call, and may later stand in one that needs gradients
+        noise = torch.randn(1, size, size, channels, generator=generator_for("cpu", "noise input", layer))
+        return noise.permute(0, 3, 1, 2).to(device)
 
 
 class Noise(nn.Module):
