@@ -75,12 +75,8 @@ class LPIPS(PerceptualDistance):
         return super().notes() + ([] if self.net == "alex" else [self.net])
 
 
-@METRICS.add("pd-efficientnet", small={"num_images": 8})
-@dataclass(kw_only=True)
-class PDEfficientNet(PerceptualDistance):
-    """Perceptual distance of reconstructions over EfficientNet-Lite0, in [0, 4]: needs no download, is not LPIPS."""
-
-    name: ClassVar[str] = "pd-efficientnet"
+class OverEfficientNet:
+    """What `pd-efficientnet` and `ppl-efficientnet` measure by; mixed into a metric that asks for a distance."""
 
     def distance(self) -> Distance:
         return MapDistance(FEATURES.build({"name": "efficientnet-lite0"}))
@@ -90,3 +86,11 @@ class PDEfficientNet(PerceptualDistance):
 
     def protocol(self, data: Splits, context: Context) -> dict[str, Any]:
         return super().protocol(data, context) | {"resize": efficientnet.RESIZE}
+
+
+@METRICS.add("pd-efficientnet", small={"num_images": 8})
+@dataclass(kw_only=True)
+class PDEfficientNet(OverEfficientNet, PerceptualDistance):
+    """Perceptual distance of reconstructions over EfficientNet-Lite0, in [0, 4]: needs no download, is not LPIPS."""
+
+    name: ClassVar[str] = "pd-efficientnet"

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from genae.context import Context
 from genae.data.dataset import Splits
-from genae.features import efficientnet, weights
-from genae.features.extractor import Distance, MapDistance
+from genae.features import weights
+from genae.features.extractor import Distance
 from genae.features.lpips import TRUNKS
 from genae.metrics.images import draws
 from genae.metrics.metric import Metric, check_at_least, short_count, weights_notes
+from genae.metrics.perceptual_distance import OverEfficientNet
 from genae.models.autoencoder import Generator, Latent
 from genae.pixels import face_crop, reduce
 from genae.registry import FEATURES, METRICS
@@ -137,19 +138,10 @@ class PerceptualPathLength(PathLengthMetric):
 
 @METRICS.add("ppl-efficientnet", small={"num_pairs": 4})
 @dataclass(kw_only=True)
-class PPLEfficientNet(PathLengthMetric):
+class PPLEfficientNet(OverEfficientNet, PathLengthMetric):
     """Path length by the distance of pd-efficientnet: needs no download, is not PPL."""
 
     name: ClassVar[str] = "ppl-efficientnet"
-
-    def distance(self) -> Distance:
-        return MapDistance(FEATURES.build({"name": "efficientnet-lite0"}))
-
-    def weights(self) -> dict[str, Any]:
-        return efficientnet.used()
-
-    def protocol(self, data: Splits, context: Context) -> dict[str, Any]:
-        return super().protocol(data, context) | {"resize": efficientnet.RESIZE}
 
 
 def small_step(latent: Latent, a: Tensor, b: Tensor, t: Tensor, epsilon: float, step: str) -> tuple[Tensor, Tensor]:
