@@ -68,7 +68,7 @@ def run(
             raise typer.Exit(130) from None
         for note in study.collect(chosen, folders):
             console.print(note, markup=False)
-    _report(chosen, folders)
+    _report(_load(experiment, overrides, scale, None, seeds), folders)  # of every row, whichever were run now
     failures = [failure for one in todo if (failure := study.failure_since(one, folders.runs, began))]
     unfinished = [one for one in todo if study.next_task(one, folders.runs)]
     for failure in failures:

@@ -1,0 +1,33 @@
+"""Identities that must not change by accident: whatever changes one orphans results that were paid for.
+
+A new setting is declared with `added=` at the value that repeats what was before; a change of meaning raises `revision=`, and
+then the identities below change with it, in the same commit.
+"""
+
+import json
+
+from genae.experiment import load
+
+# Of the file itself (scale paper), whose settings are published ones.
+PUBLISHED = {"automodulator": "c7db3eaf5a63", "vae-adain": "9f0a1480e5ec", "vae-classic": "d96b5352e705"}
+BASELINE = "fbed0ea634bc"
+
+
+def test_the_identities_of_published_settings_are_pinned(repository):
+    runs = load(repository / "experiments" / "quickstart.yaml", scale="paper").runs
+    assert {run.row: run.identity[:12] for run in runs} == PUBLISHED
+
+
+def test_the_identity_of_an_outside_baseline_is_pinned(repository):
+    (run,) = load(repository / "experiments" / "baselines" / "swae.yaml").runs
+    assert run.identity[:12] == BASELINE
+
+
+def test_every_committed_record_belongs_to_a_run_of_its_experiment(repository):
+    for path in (repository / "results").rglob("*.jsonl"):
+        if "runs" in path.parts or path.name == "curve.jsonl":
+            continue
+        table = path.relative_to(repository / "results").with_suffix("").as_posix()
+        for record in map(json.loads, path.read_text().splitlines()):
+            experiment = load(repository / "experiments" / f"{table}.yaml", scale=record["scale"])
+            assert record["identity"] in {run.identity for run in experiment.runs}, f"{path}: {record['row']}"
