@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from genae.conformance.random_weights import write_random_weights
 from genae.context import Context
 from genae.data.dataset import Splits
 from genae.features.extractor import Distance
@@ -17,6 +19,16 @@ from genae.metrics.perceptual_path_length import PathLengthMetric, PerceptualPat
 from genae.models.autoencoder import Generator, Latent
 
 NO_DATA = Splits(lambda split: pytest.fail("a path length looks at no data"))
+
+
+@pytest.fixture(scope="module")
+def random_weights(tmp_path_factory) -> Path:
+    return write_random_weights(tmp_path_factory.mktemp("weights"), "vgg16").parent
+
+
+@pytest.fixture
+def with_weights(random_weights, monkeypatch) -> None:
+    monkeypatch.setenv("GENAE_WEIGHTS", str(random_weights))
 
 
 class Euclidean(Distance):
@@ -72,6 +84,22 @@ def test_steps_of_fixed_length_have_that_length_in_every_latent_space(latent):
 
 def test_it_goes_with_the_square_of_what_the_decoder_does_and_nothing_is_clipped():
     assert path_length(Sphere(3), 1000) == pytest.approx(1e6 * path_length(Sphere(3)), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "metric", [PPLEfficientNet(num_pairs=20), PerceptualPathLength(num_pairs=20)], ids=["efficientnet", "ppl"]
+)
+@torch.inference_mode()
+def test_movement_beyond_the_range_counts_in_the_networks_too(metric, with_weights):
+    class Beyond(nn.Module):
+        """Codes as smooth pictures, all of them brighter than white."""
+
+        def forward(self, codes: Tensor, growth: None) -> Tensor:
+            return 2.5 + nn.functional.interpolate(codes.reshape(-1, 3, 2, 2), 64, mode="bilinear")  # every pixel above 1.5
+
+    values = metric.measure(Generator(Sphere(12), Beyond()), NO_DATA, Context())
+    assert min(values.values()) > 1e-3
+    assert metric.protocol(NO_DATA, Context())["clipped"] is False
 
 
 def test_it_hardly_depends_on_a_small_epsilon():

