@@ -146,6 +146,14 @@ def test_reference_statistics_are_computed_once_and_read_again(with_weights):
     reference_statistics(data.first(7), "tiny", extractor, Context())
     reference_statistics(dataset("test"), "tiny", extractor, Context())
     assert len(calls) == 3  # other images are another entry
+    extractor.resize = "64x64 bilinear"
+    reference_statistics(data, "tiny", extractor, Context())
+    assert len(calls) == 4  # the same images, seen otherwise
+    extractor.revision += 1
+    reference_statistics(data, "tiny", extractor, Context())
+    assert len(calls) == 5  # the same weights, used otherwise
+    reference_statistics(data, "tiny", extractor, Context())
+    assert len(calls) == 5
 
 
 def test_the_header_names_whatever_is_not_the_published_protocol(with_weights, monkeypatch):
@@ -163,6 +171,12 @@ def test_the_protocol_says_which_weights_were_used_and_that_they_are_not_the_pub
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     assert protocol["weights"] == {"weights": "inception-2015", "sha256": digest, "published": False}
     assert protocol["reference"] == {"split": "train", "digest": dataset("train").digest, "count": COUNT}
+
+
+@pytest.mark.parametrize("metric", [FID(), FDEfficientNet()], ids=["fid", "fd-efficientnet"])
+def test_the_protocol_names_the_resizing_that_its_extractor_does(metric, with_weights):
+    extractor, protocol = FEATURES.build({"name": metric.extractor}), metric.protocol(Splits(dataset), Context())
+    assert protocol["resize"] == extractor.resize != "none"
 
 
 class Layers(nn.Module):

@@ -29,6 +29,7 @@ class EfficientNetLite0(MapExtractor):
     """Vector: the 1,280 pooled features in front of the classifier. Maps: the bottlenecks that end each of the five scales."""
 
     dims = 1280
+    resize = RESIZE
 
     def __init__(self) -> None:
         super().__init__()

@@ -16,11 +16,16 @@ class Extractor(nn.Module):
     """Images -> one vector each.
 
     dims: length of the vector.  digest: sha256 of the weights used.  published: they are the published ones.
+    resize: to what it resizes images, and how, in the words of a protocol.
+    revision: of the code around the weights; raised when the same weights come to give other features, so that nothing cached
+        of the old ones is read again.
     """
 
     dims: int
     digest: str
     published: bool = True
+    resize: str = "none"
+    revision: int = 1
 
     def forward(self, images: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, dims]."""

@@ -39,6 +39,7 @@ class Inception(Extractor):
     """The features of `network`, in front of its classifier. Images are rounded to the 256 levels of a PNG first."""
 
     dims = 2048
+    resize = RESIZE
 
     def __init__(self) -> None:
         super().__init__()

@@ -133,12 +133,14 @@ class FDMixEfficientNet(EfficientNetFrechet):
 
 
 def reference_statistics(dataset: Dataset, name: str, extractor: Extractor, context: Context) -> Statistics:
-    """Statistics of a data set's features, computed once and cached by the content of images and weights."""
+    """Statistics of a data set's features, computed once and cached by the content of images and weights, and by what is done to images."""
     key = {
         "data": dataset.digest,
         "count": len(dataset),
         "extractor": name,
         "weights": extractor.digest,
+        "resize": extractor.resize,
+        "revision": extractor.revision,
         "device": context.device.type,  # rounding differs between kinds of device
     }
 
