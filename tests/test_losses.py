@@ -16,6 +16,23 @@ from genae.losses.distances import cosine, cosine_per_element, mean_absolute, me
 from genae.losses.divergences import kl_of_gaussian, kl_of_moments
 from genae.losses.robust import ALPHA_RANGE, AdaptiveRobustLoss, grow, log_partition, rho
 
+# Precision.
+
+
+@pytest.mark.parametrize(
+    "distance",
+    [mean_absolute, mean_square, cosine, cosine_per_element, rms_norm, kl_of_gaussian, lambda a, b: kl_of_moments(a)],
+)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_a_loss_of_bfloat16_is_that_of_the_same_numbers_in_float32(distance, dtype):
+    a, b = torch.randn(2, 8, 512, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
+    wide = torch.float32 if dtype == torch.bfloat16 else dtype
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        found = distance(a, b)
+    assert found.dtype == wide
+    assert torch.equal(found, distance(a.to(wide), b.to(wide)))
+
+
 # Divergences.
 
 

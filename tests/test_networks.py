@@ -11,7 +11,7 @@ from genae.latent import Sphere
 from genae.models.autoencoder import Autoencoder, mix
 from genae.networks import classic
 from genae.networks.adain import AdaInDecoder
-from genae.networks.blocks import Blur, EqualizedConv2d, Noise, SpectralConv2d, adain, fixed_weights, upsample
+from genae.networks.blocks import Blur, EqualizedConv2d, Noise, SpectralConv2d, StyleMap, adain, fixed_weights, upsample
 from genae.networks.progressive import ProgressiveDecoder, ProgressiveEncoder, block_channels, block_resolutions
 from genae.registry import MODELS
 from genae.schedule import Growth, Phase
@@ -248,6 +248,19 @@ def test_the_gradient_of_adain_is_that_of_its_formula(memory_format):
     torch.testing.assert_close(
         torch.autograd.grad((adain(x, style) * weight).sum(), (x, style)), expected, rtol=1e-6, atol=1e-6
     )
+
+
+def test_adain_keeps_the_mean_and_spread_of_the_style_under_autocast():
+    torch.manual_seed(0)
+    convolution, style_map, codes = nn.Conv2d(3, 4, 1), StyleMap(5, 4, bias=1.0), torch.randn(2, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        x, style = convolution(torch.randn(2, 3, 8, 8)) + 20, style_map(codes)  # far from 0, where bfloat16 is coarse
+        assert x.dtype == style.dtype == torch.bfloat16
+        y = adain(x, style)
+    torch.testing.assert_close(y.mean((2, 3)), style[:, 4:].float(), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(y.std((2, 3)), style[:, :4].float().abs(), atol=1e-5, rtol=1e-5)
+    (y * torch.randn(2, 4, 8, 8)).sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in [*convolution.parameters(), *style_map.parameters()])
 
 
 def test_adain_of_a_constant_map_is_the_styles_mean():

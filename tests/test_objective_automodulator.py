@@ -160,6 +160,19 @@ def test_the_weights_of_l1_l2_and_robust_are_those_of_the_released_code_in_the_p
     torch.testing.assert_close(of["robust"], 2 * (((residual.square() + 1).sqrt() - 1).mean() + log_z), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "settings", [{}, {"reconstruction": "robust"}, {"latent_distance": "per-element", "layer_distance": "mean-square"}]
+)
+def test_every_term_is_float32_under_autocast(settings):
+    model = build().train()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model.encode(images()).dtype == torch.bfloat16
+        found = terms(model, phase(), **settings)
+    assert {name: value.dtype for part in found for name, value in part.items()} == {
+        name: torch.float32 for part in found for name in part
+    }
+
+
 # Where paper and code disagree.
 
 

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genae.precision import at_least_float32
+
 ALPHA_RANGE = (0.001, 1.999)
 MIN_SCALE = 1e-5
 
@@ -91,7 +93,8 @@ class AdaptiveRobustLoss(nn.Module):
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
         alpha, scale = self.alpha, self.scale
-        return rho(images - targets, alpha, scale).mean() + (scale.log() + log_partition(alpha)).mean()
+        residual = at_least_float32(images) - at_least_float32(targets)
+        return rho(residual, alpha, scale).mean() + (scale.log() + log_partition(alpha)).mean()
 
 
 def grow(parameter: Tensor, how: Literal["blocks", "released"] = "blocks") -> Tensor:

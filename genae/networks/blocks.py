@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genae.precision import at_least_float32
 from genae.randomness import generator_for
 
 SLOPE = 0.2  # of every leaky ReLU in the papers' networks
@@ -69,7 +70,8 @@ class SpectralConv2d(NormalizedConv2d):
     """Spectral normalisation (Miyato et al., 2018): the weight over its largest singular value, by power iteration.
 
     As in that paper, no gradient flows through the singular vectors (it does in the released automodulator, which has its own
-    version). `left` is the running left vector; a use in train mode moves it by one iteration, one in eval mode leaves it.
+    version). `left` is the running left vector; a use in train mode moves it by one iteration, one in eval mode leaves it. The
+    released code moves it in every forward pass; under `fixed_weights`, as here in training, it moves once per update.
     """
 
     left: Tensor
@@ -192,10 +194,10 @@ class _AdaIN(torch.autograd.Function):
 def adain(x: Tensor, style: Tensor) -> Tensor:
     """Adaptive instance normalisation (Huang & Belongie, 2017): every feature map gets the mean and spread that `style` says.
 
-    x: [N, C, H, W].  style: [N, 2 C], spreads first, then means.
+    x: [N, C, H, W].  style: [N, 2 C], spreads first, then means.  Statistics and result are float32 under autocast too.
     """
-    scale, shift = style[:, :, None, None].chunk(2, dim=1)  # [N, C, 1, 1] each
-    return _AdaIN.apply(x, scale, shift)
+    scale, shift = at_least_float32(style)[:, :, None, None].chunk(2, dim=1)  # [N, C, 1, 1] each
+    return _AdaIN.apply(at_least_float32(x), scale, shift)
 
 
 class StyleMap(nn.Linear):
