@@ -6,15 +6,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from genae.latent import Sphere
 from genae.losses.distances import cosine, cosine_per_element, mean_square, rms_norm
 from genae.losses.divergences import kl_of_moments
 from genae.losses.robust import grow
-from genae.models.autoencoder import Autoencoder
+from genae.models.autoencoder import Autoencoder, Generator
 from genae.objectives.automodulator import Automodulator
 from genae.objectives.image_pool import ImagePool
 from genae.randomness import on_host
 from genae.registry import MODELS
-from genae.schedule import Phase
+from genae.schedule import Growth, Phase
 
 DIM, SIZE, BATCH = 6, 16, 8
 
@@ -120,12 +121,17 @@ def test_the_margin_bounds_the_gap_from_below_only(monkeypatch, kl_gap, clamped)
 
 
 @pytest.mark.parametrize("reconstruction", ["l1", "l2", "robust"])
-def test_the_decoder_never_sees_the_reconstruction(reconstruction):
+def test_the_decoder_never_sees_the_images_and_so_no_reconstruction(reconstruction):
     objective, at, model = Automodulator(reconstruction=reconstruction), phase(), build()
     objective.updates(model)
     objective.enter(at)
-    _, decoder_update = objective.updates(model)
-    assert "reconstruction" not in decoder_update.terms(model, images(), at, generator())
+    encoder_update, decoder_update = objective.updates(model)
+    encoders, decoders = (
+        [update.terms(model, pictures, at, generator()) for pictures in (images(), -images().roll(1, 3))]
+        for update in (encoder_update, decoder_update)
+    )
+    assert encoders[0]["reconstruction"] != encoders[1]["reconstruction"]
+    assert decoders[0] == decoders[1]
     assert {id(p) for p in decoder_update.parameters["decoder"]} == {id(p) for p in model.decoder.parameters()}
 
 
@@ -233,6 +239,21 @@ def test_j_is_drawn_from_every_layer_grown_or_from_all_but_the_last(split_range,
     assert set(halfway) == {split for split in expected if split <= max(expected) - 1}
 
 
+class _TwoLayersPerResolution(nn.Module):
+    """Layers as a decoder has them that does not double the resolution in each: one at 4x4, two more at each doubling."""
+
+    num_layers = 5
+
+    def layers_at(self, growth: Growth) -> int:
+        return {4: 1, 8: 3, 16: 5}[growth.resolution]
+
+
+def test_j_is_drawn_from_the_layers_that_the_decoder_says_have_grown():
+    objective, model, draws = Automodulator(), Generator(Sphere(DIM), _TwoLayersPerResolution()), generator()
+    for resolution, expected in [(8, {1, 2, 3}), (16, {1, 2, 3, 4, 5})]:
+        assert {objective._codes(model, BATCH, 0.25, phase(resolution), draws)[2] for _ in range(60)} == expected
+
+
 def test_at_4x4_the_released_code_has_nothing_to_mix():
     model = build()
     assert "layer" in terms(model, phase(4))[1]
@@ -293,6 +314,21 @@ def test_the_released_growth_of_alphas_is_a_setting():
         alpha.copy_(torch.randn(alpha.shape))
     objective.enter(phase(8, index=1))
     assert torch.equal(objective.updates(model)[0].parameters["robust"][0], grow(alpha, "released"))
+
+
+def test_training_leaves_the_state_alone_that_was_loaded():
+    objective, model = Automodulator(), build()
+    objective.updates(model)
+    objective.enter(phase())
+    state = {key: value.clone() if isinstance(value, Tensor) else value for key, value in objective.state_dict().items()}
+    other = Automodulator()
+    other.updates(model)
+    other.load_state_dict(state)
+    with torch.no_grad():
+        for parameter in other.updates(model)[0].parameters["robust"]:
+            parameter.add_(1)
+    assert torch.equal(state["robust.raw_alpha"], objective.state_dict()["robust.raw_alpha"])
+    assert torch.equal(state["robust.raw_scale"], objective.state_dict()["robust.raw_scale"])
 
 
 # The image pool.

@@ -223,6 +223,23 @@ def test_a_canvas_does_not_know_the_codes_of_later_layers(name):
         assert not torch.allclose(model.canvas(other, upto), model.canvas(layered, upto))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_layers_grown_are_those_that_the_images_listen_to(name):
+    model = build(name)
+    if "layers" not in model.provides:
+        assert model.layers_at() == model.num_layers == 1
+        return
+    assert model.layers_at() == model.num_layers
+    layered = draw(model, 2)[:, None].repeat(1, model.num_layers, 1)
+    for growth in growths(fades=(0.5, 1.0)) if "growth" in model.provides else [None]:
+        heard = []
+        for layer in range(model.num_layers):
+            other = layered.clone()
+            other[:, layer] = draw(model, 2, seed=1)
+            heard.append(not torch.allclose(model.decode(other, growth), model.decode(layered, growth), atol=1e-6))
+        assert heard == [layer < model.layers_at(growth) for layer in range(model.num_layers)]
+
+
 @pytest.mark.parametrize("name", providing("layers"))
 def test_layers_not_yet_grown_ignore_their_code(name):
     model = build(name)

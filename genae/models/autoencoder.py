@@ -5,8 +5,8 @@ Generator or an Autoencoder.
 
 An encoder is a module `encoder(images, growth) -> raw codes [N, D]`, a decoder a module `decoder(codes, growth) -> images`; the
 latent space turns raw codes into codes. A layered decoder (modulated block by block) takes `[N, L, D]` too, one code per block,
-and has `num_layers`, `canvas(codes, upto, growth)` and `with_canvas(codes, upto, growth)`. A network that is grown says
-so by `grows = True`.
+and has `num_layers`, `layers_at(growth)`, `canvas(codes, upto, growth)` and `with_canvas(codes, upto, growth)`. A network that
+is grown says so by `grows = True`.
 """
 
 import torch
@@ -36,6 +36,10 @@ class Generator(nn.Module):
     def num_layers(self) -> int:
         """L of codes `[N, L, D]`: the resolution blocks of the full decoder, grown or not; 1 for a decoder without layers."""
         return getattr(self.decoder, "num_layers", 1)
+
+    def layers_at(self, growth: Growth | None = None) -> int:
+        """N <= L: the blocks that images at `growth` pass through; 1 for a decoder without layers."""
+        return self.decoder.layers_at(growth) if "layers" in self.provides else 1
 
     @property
     def device(self) -> torch.device:
@@ -93,5 +97,6 @@ def mix(codes_a: Tensor, codes_b: Tensor, split: Tensor | int, num_layers: int) 
     codes_a, codes_b: [N, D].  split: a number, or [N] with one split per image; 0 is all B, L all A.
     """
     layer = torch.arange(1, num_layers + 1, device=codes_a.device)  # [L]
-    split = torch.as_tensor(split, device=codes_a.device).reshape(-1, 1)  # [N or 1, 1]
-    return torch.where((layer <= split)[..., None], codes_a[:, None], codes_b[:, None])
+    if isinstance(split, Tensor):
+        split = split.to(codes_a.device).reshape(-1, 1)  # [N or 1, 1]; a plain number needs no copy to the device
+    return torch.where((layer <= split)[..., None], codes_a[:, None], codes_b[:, None])  # [N or 1, L, 1] chooses

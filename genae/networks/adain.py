@@ -108,6 +108,10 @@ class AdaInDecoder(nn.Module):
         """L: the blocks of the full network."""
         return len(self.blocks)
 
+    def layers_at(self, growth: Growth | None = None) -> int:
+        """N: the blocks grown at `growth`."""
+        return newest_block(self.resolutions, growth)[0] + 1
+
     def _canvases(self, codes: Tensor, count: int) -> Iterator[Tensor]:
         """xi^(1), ..., xi^(count): the features after each of the first `count` blocks."""
         if codes.ndim == 3 and codes.shape[1] != self.num_layers:

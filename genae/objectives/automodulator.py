@@ -153,7 +153,7 @@ class Automodulator(Objective):
 
         The other count - P images mix two codes, z_A up to layer j and z_B after it.
         """
-        grown = _layers_at(phase.resolution)
+        grown = model.layers_at(phase.growth)
         last = grown if self.split_range == "1..N" else grown - 1
         num_mixed = round(mixed_share * count) if last > 0 else 0
         num_plain = count - num_mixed
@@ -196,7 +196,8 @@ class Automodulator(Objective):
             self._set_robust(*(grow(values, self.alpha_growth) for values in maps))
 
     def _set_robust(self, raw_alpha: Tensor, raw_scale: Tensor) -> None:
-        self._robust = AdaptiveRobustLoss(raw_alpha, raw_scale).to(self._device)
+        # copies: they are trained in place, and the maps may be a checkpoint's
+        self._robust = AdaptiveRobustLoss(raw_alpha.clone(), raw_scale.clone()).to(self._device)
 
     def state_dict(self) -> dict[str, Any]:
         """The image pool, and d_rho's maps."""
@@ -209,11 +210,6 @@ class Automodulator(Objective):
             self._set_robust(state["robust.raw_alpha"], state["robust.raw_scale"])
         pool = {name.removeprefix("pool."): value for name, value in state.items() if name.startswith("pool.")}
         self._pool.load_state_dict(pool, self._device)
-
-
-def _layers_at(resolution: int) -> int:
-    """N, the decoder layers grown at a resolution: one per doubling from 4x4."""
-    return (resolution // 4).bit_length()
 
 
 def _image_channels(model: nn.Module) -> int:
