@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from genae.latent import Gaussian, Sphere
 from genae.models.autoencoder import mix
@@ -41,6 +42,21 @@ def test_settings_as_json_gives_them_build_the_same_model():
     small = {"name": "automodulator", "latent_dim": 4}
     one, other = (MODELS.build({**small, "channels": channels}, (1, 8, 8)) for channels in ([6, 4], (6, 4)))
     assert [p.shape for p in one.parameters()] == [p.shape for p in other.parameters()]
+
+
+class _CopiesOfHostNumbers(TorchDispatchMode):
+    """Refuses tensors made of plain numbers: on a GPU each such copy waits for the device."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        assert function is not torch.ops.aten.lift_fresh.default, "a plain number became a tensor"
+        return function(*args, **(kwargs or {}))
+
+
+def test_mixing_at_a_plain_number_copies_nothing_to_the_device():
+    a, b = torch.zeros(2, 3), torch.ones(2, 3)
+    with _CopiesOfHostNumbers():
+        mixed = mix(a, b, 2, 4)
+    assert torch.equal(mixed, mix(a, b, torch.tensor([2, 2]), 4))
 
 
 def test_mixing_takes_the_first_codes_up_to_the_split():

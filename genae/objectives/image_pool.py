@@ -38,7 +38,7 @@ class ImagePool:
         late = room + torch.nonzero(torch.rand(len(fakes) - room, generator=generator) < 0.5).flatten()
         late = late[: self.size]
         places = torch.randperm(self.size, generator=generator)[: len(late)]
-        late, places = late.to(fakes.device), places.to(fakes.device)
+        late, places = _to_device(late, fakes.device), _to_device(places, fakes.device)
         shown = fakes.clone()
         shown[late] = self.images[places]
         self.images[places] = fakes[late]
@@ -52,3 +52,10 @@ class ImagePool:
         if "images" in state:
             # a copy: the pool is written in place, the state may be the caller's
             self.images = state["images"].to(device, copy=True)
+
+
+def _to_device(indices: Tensor, device: torch.device) -> Tensor:
+    """Indices drawn on the CPU, on `device`; a GPU is not waited for."""
+    if device.type == "cuda":
+        indices = indices.pin_memory()
+    return indices.to(device, non_blocking=True)
