@@ -20,8 +20,11 @@ class Context:
     seed: int = 0
 
     def generator(self, purpose: str) -> torch.Generator:
-        """A fresh generator for one purpose ("samples", "pairs"): the same draws whatever else was measured before."""
-        return generator_for(self.device, "evaluation", self.seed, purpose)
+        """A fresh generator for one purpose ("samples", "pairs"): the same draws whatever else was measured before.
+
+        It is on the CPU whatever `device` is, so that a seed means the same codes everywhere; move what is drawn.
+        """
+        return generator_for("cpu", "evaluation", self.seed, purpose)
 
 
 def resolve_device(name: str) -> torch.device:

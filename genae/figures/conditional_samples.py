@@ -33,7 +33,7 @@ class ConditionalSamples(Figure):
     def draw(self, model: Autoencoder, data: Splits, context: Context) -> np.ndarray:
         split = coarse_layers(self.split, model.num_layers)
         images = first_images(data.test, self.rows, context.device)
-        drawn = model.sample_codes(self.columns, context.generator("layers to show"))
+        drawn = model.sample_codes(self.columns, context.generator("layers to show")).to(context.device)
         mixed = mix(
             model.encode(images).repeat_interleave(self.columns, 0), drawn.repeat(self.rows, 1), split, model.num_layers
         )  # [rows * columns, L, D]

@@ -24,4 +24,4 @@ class Samples(Figure):
 
     def draw(self, model: Generator, data: Splits, context: Context) -> np.ndarray:
         codes = model.sample_codes(self.rows * self.columns, context.generator("samples to show"))
-        return grid([list(row) for row in model.decode(codes).split(self.columns)])
+        return grid([list(row) for row in model.decode(codes.to(context.device)).split(self.columns)])

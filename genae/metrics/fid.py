@@ -133,7 +133,7 @@ class FDMixEfficientNet(EfficientNetFrechet):
 
 
 def reference_statistics(dataset: Dataset, name: str, extractor: Extractor, context: Context) -> Statistics:
-    """Statistics of a data set's features, computed once and cached by the content of images and weights, and by what is done to images."""
+    """Statistics of a data set's features, computed once and cached by the content of images, weights and preprocessing."""
     key = {
         "data": dataset.digest,
         "count": len(dataset),

@@ -1,6 +1,7 @@
 """The images that metrics look at, batch by batch, on the context's device: real ones, reconstructions, samples.
 
-Numbers do not depend on the batch size: codes are drawn a thousand at a time whatever it is.
+Numbers do not depend on the batch size: codes are drawn a thousand at a time whatever it is. Nor do the codes depend on the
+device: they are drawn on the CPU and moved.
 """
 
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ def samples(model: Generator, count: int, context: Context) -> Iterator[Tensor]:
     generator = context.generator("samples")
     for num in draws(count):
         for codes in model.sample_codes(num, generator).split(context.batch_size):
-            yield as_png(model.decode(codes))
+            yield as_png(model.decode(codes.to(context.device)))
 
 
 def mixed_samples(model: Generator, count: int, context: Context) -> Iterator[Tensor]:
@@ -50,9 +51,9 @@ def mixed_samples(model: Generator, count: int, context: Context) -> Iterator[Te
     generator = context.generator("mixed samples")
     for num in draws(count):
         first, second = model.sample_codes(num, generator), model.sample_codes(num, generator)
-        split = torch.randint(1, model.num_layers, (num,), generator=generator, device=generator.device)
+        split = torch.randint(1, model.num_layers, (num,), generator=generator)
         for codes in mix(first, second, split, model.num_layers).split(context.batch_size):  # [n, L, D]
-            yield as_png(model.decode(codes))
+            yield as_png(model.decode(codes.to(context.device)))
 
 
 def as_png(images: Tensor) -> Tensor:

@@ -80,14 +80,15 @@ class PathLengthMetric(Metric):
         return {self.name: float(trimmed(lengths, self.trim_percent).mean()), "untrimmed": float(lengths.mean())}
 
     def _steps(self, model: Generator, context: Context) -> Iterator[tuple[Tensor, Tensor]]:
-        """Both ends of every step, [n, D] each."""
+        """Both ends of every step, [n, D] each. The path too is walked on the CPU: the same codes on every device."""
         generator = context.generator("pairs")
         for num in draws(self.num_pairs):
             a, b = model.sample_codes(num, generator), model.sample_codes(num, generator)
-            t = torch.rand(num, 1, generator=generator, device=generator.device, dtype=torch.float64)
+            t = torch.rand(num, 1, generator=generator, dtype=torch.float64)
             if self.sampling == "end":
                 t = torch.zeros_like(t)
             start, end = small_step(model.latent, a, b, t, self.epsilon, self.step)
+            start, end = start.to(context.device), end.to(context.device)
             yield from zip(start.split(context.batch_size), end.split(context.batch_size), strict=True)
 
     def protocol(self, data: Splits, context: Context) -> dict[str, Any]:

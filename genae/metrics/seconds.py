@@ -65,7 +65,7 @@ class DecodeSeconds(Seconds):
     name: ClassVar[str] = "decode-seconds"
 
     def work(self, model: Generator, data: Splits, context: Context) -> Callable[[], Tensor]:
-        codes = model.prior(self.batch_size, context.generator("codes to time"))
+        codes = model.prior(self.batch_size, context.generator("codes to time")).to(context.device)
         return lambda: model.decode(codes)
 
 
