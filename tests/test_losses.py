@@ -201,6 +201,19 @@ def test_alpha_and_scale_fit_the_spread_of_residuals():
     assert loss.scale.item() == pytest.approx(0.3, rel=0.15)
 
 
+def test_maps_that_channels_share_are_equal_maps_of_every_channel():
+    generator = torch.Generator().manual_seed(0)
+    alpha, scale = torch.randn(2, 1, 4, 4, generator=generator).unbind(0)
+    images, targets = torch.randn(2, 5, 3, 4, 4, generator=generator)
+    shared, own = AdaptiveRobustLoss(alpha, scale), AdaptiveRobustLoss(alpha.repeat(3, 1, 1), scale.repeat(3, 1, 1))
+    values = [loss(images, targets) for loss in (shared, own)]
+    torch.testing.assert_close(*values)
+    for value in values:
+        value.backward()
+    torch.testing.assert_close(shared.raw_alpha.grad[0], own.raw_alpha.grad.sum(0))
+    torch.testing.assert_close(shared.raw_scale.grad[0], own.raw_scale.grad.sum(0))
+
+
 def test_maps_grow_to_the_2x2_pixels_of_each_pixel():
     small = torch.arange(8.0).reshape(2, 2, 2)
     grown = grow(small)

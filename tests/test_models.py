@@ -23,6 +23,18 @@ def test_default_latent_spaces_are_the_published_ones(name, latent):
         assert MODELS.build({"name": name}, (3, 32, 32)).latent == latent
 
 
+def test_the_automodulators_codes_may_be_those_of_its_equations():
+    torch.manual_seed(0)
+    settings = {"name": "automodulator", "latent_dim": 8, "channels": [4]}
+    images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    sphere, gaussian = (MODELS.build({**settings, "latent": latent}, (3, 8, 8)).eval() for latent in ("sphere", "gaussian"))
+    gaussian.load_state_dict(sphere.state_dict())
+    assert (sphere.latent, gaussian.latent) == (Sphere(8), Gaussian(8))
+    raw = gaussian.encode(images)
+    assert not torch.allclose(raw.norm(dim=1), torch.ones(4), atol=0.01)
+    torch.testing.assert_close(sphere.encode(images), raw / raw.norm(dim=1, keepdim=True))
+
+
 def test_the_baselines_of_table_2a_share_the_automodulators_networks():
     with torch.device("meta"):
         automodulator, adain, classic = (

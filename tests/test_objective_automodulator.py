@@ -141,7 +141,7 @@ def test_the_encoder_moves_alphas_and_scales_as_a_group_of_their_own():
     objective.enter(phase())
     encoder_update = objective.updates(model)[0]
     assert list(encoder_update.parameters) == ["encoder", "robust"]
-    assert [tuple(p.shape) for p in encoder_update.parameters["robust"]] == [(3, SIZE, SIZE), (3, SIZE, SIZE)]
+    assert [tuple(p.shape) for p in encoder_update.parameters["robust"]] == [(1, SIZE, SIZE), (1, SIZE, SIZE)]
     fixed = Automodulator(robust_scale="fixed")
     fixed.updates(model)
     fixed.enter(phase())
@@ -303,6 +303,24 @@ def test_alphas_grow_with_the_resolution_and_stay_while_it_does():
     grown_alpha, grown_scale = objective.updates(model)[0].parameters["robust"]
     assert torch.equal(grown_alpha, grow(grow(alpha)))
     assert torch.equal(grown_scale, grow(grow(scale)))
+
+
+@pytest.mark.parametrize(("robust_maps", "channels"), [("pixel", 1), ("pixel-and-channel", 3)])
+def test_an_alpha_and_a_scale_belong_to_a_pixel_or_to_each_of_its_channels(robust_maps, channels):
+    objective, model = Automodulator(robust_maps=robust_maps), build()
+    objective.updates(model)
+    for index, resolution in enumerate([4, 8]):
+        objective.enter(phase(resolution, index=index))
+        encoder_update = objective.updates(model)[0]
+        maps = encoder_update.parameters["robust"]
+        assert [tuple(p.shape) for p in maps] == 2 * [(channels, resolution, resolution)]
+        terms = encoder_update.terms(model, images(resolution), phase(resolution), generator())
+        assert all(gradient.ndim == 3 for gradient in torch.autograd.grad(terms["reconstruction"], maps))
+
+    other = Automodulator(robust_maps=robust_maps)
+    other.updates(model)
+    other.load_state_dict(objective.state_dict())
+    assert all(map(torch.equal, other.updates(model)[0].parameters["robust"], maps))
 
 
 def test_the_released_growth_of_alphas_is_a_setting():

@@ -71,9 +71,10 @@ def log_partition(alpha: Tensor) -> Tensor:
 
 
 class AdaptiveRobustLoss(nn.Module):
-    """Mean negative log likelihood of residuals, one alpha and one scale for each pixel of each channel.
+    """Mean negative log likelihood of residuals, one alpha and one scale for each pixel.
 
-    Both start at 1 and stay inside their ranges: alpha by a sigmoid, the scale by a softplus, of raw maps [C, H, W] from 0.
+    Both start at 1 and stay inside their ranges: alpha by a sigmoid, the scale by a softplus, of raw maps from 0. The maps are
+    [C, H, W], or [1, H, W] for values that the channels of a pixel share.
     """
 
     def __init__(self, raw_alpha: Tensor, raw_scale: Tensor) -> None:

@@ -1,16 +1,19 @@
 """The automodulator (Heljakka et al., 2020): a progressive encoder, and a decoder that the code only modulates."""
 
-from genae.latent import Sphere
+from typing import Literal
+
+from genae.latent import Gaussian, Sphere
 from genae.models.autoencoder import Autoencoder
 from genae.networks.adain import AdaInDecoder
 from genae.networks.progressive import PUBLISHED_CHANNELS, ProgressiveEncoder
 from genae.registry import MODELS
 
 
-@MODELS.add("automodulator", small={"latent_dim": 8, "channels": [8, 8, 4]})
+@MODELS.add("automodulator", small={"latent_dim": 8, "channels": [8, 8, 4]}, added={"latent": "sphere"})
 def automodulator(
     shape: tuple[int, int, int],
     *,
+    latent: Literal["sphere", "gaussian"] = "sphere",
     latent_dim: int = 512,
     channels: tuple[int, ...] = PUBLISHED_CHANNELS,
     decoder_channels: tuple[int, ...] | None = None,
@@ -22,8 +25,9 @@ def automodulator(
     style_bias: float = 1.0,
     train_previous: bool = False,
 ) -> Autoencoder:
-    """Codes on the unit sphere; spectral norm in the encoder, AdaIN in the decoder. The defaults are the released network.
+    """Codes of norm 1; spectral norm in the encoder, AdaIN in the decoder. The defaults are the released network.
 
+    latent: codes on the unit "sphere" (Sec. 3.1; released), or "gaussian", the N(0, I) of Eqs. 2 and 6, with codes of any norm.
     channels: features at 4x4, 8x8, ..., the last number for all further blocks; of the encoder, and of the decoder unless
     `decoder_channels` says otherwise ([512, 512, 512, 512, 512, 256, 128, 64, 32] is the wider one released later).
     encoder_blur, residual: in the paper's text, not in the code.  noise: in the code, not in the paper.
@@ -41,4 +45,5 @@ def automodulator(
         style_bias=style_bias,
         train_previous=train_previous,
     )
-    return Autoencoder(Sphere(latent_dim), encoder, decoder)
+    space = Sphere(latent_dim) if latent == "sphere" else Gaussian(latent_dim)
+    return Autoencoder(space, encoder, decoder)

@@ -6,7 +6,7 @@
 x^ are images from prior codes, a quarter of them from mixed codes z_AB; KL is that of a batch's moments to N(0, I). The
 reconstruction loss reaches the encoder only. All weights are in the paper's units (the released code's times ten). Where paper
 and released code disagree, a setting says so, and its default is what the paper states; where the paper is silent, what the
-released code does.
+released code does. The invariance loss of Sec. 3.3 (Eqs. 7-11) is not part of it yet.
 """
 
 from dataclasses import dataclass
@@ -31,15 +31,16 @@ LATENT_WEIGHT = {"cosine": 1.95, "per-element": 1000.0}
 LAYER_WEIGHT = {"norm": 1.0, "mean-square": 10.0}
 
 
-@OBJECTIVES.add("automodulator", small={"pool_size": 6})
+@OBJECTIVES.add("automodulator", small={"pool_size": 6}, added={"robust_maps": "pixel-and-channel"})
 @dataclass(kw_only=True)
 class Automodulator(Objective):
     """Eq. 6 of Heljakka et al. (2020). The margin M_gap is the phase's.
 
     Reconstruction.  reconstruction: d_rho ("robust"), or the L1 or L2 that it replaced (Table 1); each a mean over pixels.
     reconstruction_weight: lambda_X.  settled_factor: times this after a phase's fade-in.  robust_factor: times this for d_rho.
-    robust_scale: whether d_rho's scale is learned beside alpha.  alpha_growth: to the "blocks" of 2x2 pixels of the paper, or
-    "released", which scrambles columns.
+    robust_scale: whether d_rho's scale is learned beside alpha.  robust_maps: one alpha and scale for each "pixel", which its
+    channels share (the paper: "each alpha belongs to one pixel"), or for each "pixel-and-channel" (released).  alpha_growth: to
+    the "blocks" of 2x2 pixels of the paper, or "released", which scrambles columns.
 
     Divergence.  kl_weight: of every KL term.  kl_real_terms: 2 adds KL[q(z | x)] once more, outside the margin (released).
     margin_above: clamp the gap from above too, at this times the margin (released: 0.5; the paper has no such clamp).
@@ -64,6 +65,7 @@ class Automodulator(Objective):
     settled_factor: float = 1.5
     robust_factor: float = 0.2
     robust_scale: Literal["learned", "fixed"] = "learned"
+    robust_maps: Literal["pixel", "pixel-and-channel"] = "pixel"
     alpha_growth: Literal["blocks", "released"] = "blocks"
     kl_weight: float = 1.0
     kl_real_terms: Literal[1, 2] = 1
@@ -189,7 +191,7 @@ class Automodulator(Objective):
         if self.reconstruction != "robust":
             return
         if self._robust is None:
-            shape = (self._channels, phase.resolution, phase.resolution)
+            shape = (1 if self.robust_maps == "pixel" else self._channels, phase.resolution, phase.resolution)
             self._set_robust(torch.zeros(shape), torch.zeros(shape))
         while self._robust.raw_alpha.shape[-1] < phase.resolution:
             maps = self._robust.raw_alpha.detach(), self._robust.raw_scale.detach()
