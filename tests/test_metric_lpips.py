@@ -1,5 +1,8 @@
 """`lpips` against the lpips package fed with PNGs by torchvision, with random trunks; `pd-efficientnet`."""
 
+import hashlib
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from genae.features.extractor import MapDistance, unit_distance
 from genae.features.lpips import TRUNKS
 from genae.latent import Gaussian
 from genae.metrics.perceptual_distance import LPIPS, PDEfficientNet
+from genae.metrics.perceptual_path_length import PerceptualPathLength
 from genae.models.autoencoder import Autoencoder
 from genae.pixels import from_uint8
 from genae.registry import FEATURES
@@ -108,6 +112,41 @@ def test_the_header_of_lpips_names_crop_network_and_weights(net, monkeypatch):
     monkeypatch.setenv("GENAE_CACHE", "/nonexistent")
     assert LPIPS().label("lpips") == "lpips"
     assert LPIPS(crop="face", net="vgg").label("lpips") == "lpips (face crop, vgg)"
+
+
+@pytest.fixture
+def other_heads(tmp_path, monkeypatch) -> Path:
+    """Copies of the installed package's heads, where genae and lpips read them instead."""
+    import lpips
+
+    package = tmp_path / "site" / "lpips"
+    shutil.copytree(Path(lpips.__file__).parent, package)
+    monkeypatch.syspath_prepend(package.parent)
+    monkeypatch.delitem(sys.modules, "lpips")
+    return package / "weights" / "v0.1"
+
+
+def test_the_heads_are_in_the_record_and_in_the_digest(net, packed, other_heads):
+    file = other_heads / f"{net}.pth"
+    metrics = [LPIPS(net=net), PerceptualPathLength(net=net)]
+
+    def recorded() -> list[str]:
+        digest = FEATURES.build({"name": "lpips", "net": net}).digest
+        return [digest, *(metric.protocol(packed, Context())["weights"]["heads"] for metric in metrics)]
+
+    before = recorded()
+    assert before[1:] == [hashlib.sha256(file.read_bytes()).hexdigest()] * 2
+    heads = torch.load(file, map_location="cpu", weights_only=True)
+    torch.save({name: 2 * weight for name, weight in heads.items()}, file)
+    after = recorded()
+    assert after[1:] == [hashlib.sha256(file.read_bytes()).hexdigest()] * 2
+    assert all(one != other for one, other in zip(before, after, strict=True))
+    assert metrics[0].label("lpips").endswith(", unpublished heads)")
+    assert metrics[1].label("ppl").endswith(", unpublished heads)")
+
+
+def test_the_installed_heads_are_the_published_ones(net):
+    assert "heads" not in LPIPS(net=net).label("lpips")
 
 
 def test_too_small_an_image_is_refused_with_the_size_that_it_takes(net):

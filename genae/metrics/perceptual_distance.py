@@ -12,9 +12,8 @@ import torch
 
 from genae.context import Context
 from genae.data.dataset import Splits
-from genae.features import efficientnet, weights
+from genae.features import efficientnet, lpips
 from genae.features.extractor import Distance, MapDistance
-from genae.features.lpips import TRUNKS
 from genae.metrics.metric import weights_notes
 from genae.metrics.reconstruction import Comparison, ReconstructionMetric
 from genae.pixels import face_crop
@@ -66,13 +65,13 @@ class LPIPS(PerceptualDistance):
         return FEATURES.build({"name": "lpips", "net": self.net})
 
     def weights(self) -> dict[str, Any]:
-        return weights.used(TRUNKS[self.net])
+        return lpips.used(self.net)
 
     def protocol(self, data: Splits, context: Context) -> dict[str, Any]:
         return super().protocol(data, context) | {"resize": "none", "version": "0.1"}
 
     def notes(self) -> list[str]:
-        return super().notes() + ([] if self.net == "alex" else [self.net])
+        return super().notes() + lpips.notes(self.net) + ([] if self.net == "alex" else [self.net])
 
 
 class OverEfficientNet:

@@ -17,9 +17,8 @@ from torch import Tensor
 
 from genae.context import Context
 from genae.data.dataset import Splits
-from genae.features import weights
+from genae.features import lpips
 from genae.features.extractor import Distance
-from genae.features.lpips import TRUNKS
 from genae.metrics.images import draws
 from genae.metrics.metric import Metric, check_at_least, short_count, weights_notes
 from genae.metrics.perceptual_distance import OverEfficientNet
@@ -128,13 +127,13 @@ class PerceptualPathLength(PathLengthMetric):
         return FEATURES.build({"name": "lpips", "net": self.net})
 
     def weights(self) -> dict[str, Any]:
-        return weights.used(TRUNKS[self.net])
+        return lpips.used(self.net)
 
     def protocol(self, data: Splits, context: Context) -> dict[str, Any]:
         return super().protocol(data, context) | {"resize": f"area average to {LARGEST}x{LARGEST} if larger"}
 
     def notes(self) -> list[str]:
-        return super().notes() + ([] if self.net == "vgg" else [self.net])
+        return super().notes() + lpips.notes(self.net) + ([] if self.net == "vgg" else [self.net])
 
 
 @METRICS.add("ppl-efficientnet", small={"num_pairs": 4})
