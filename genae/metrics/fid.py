@@ -18,7 +18,7 @@ from genae.features import efficientnet, inception, weights
 from genae.features.extractor import Extractor
 from genae.metrics.frechet import Statistics, frechet_distance, statistics_of
 from genae.metrics.images import mixed_samples, real_images, samples
-from genae.metrics.metric import Metric, check_at_least, short_count, weights_notes
+from genae.metrics.metric import NOISE_INPUTS, Metric, check_at_least, short_count, weights_notes
 from genae.models.autoencoder import Generator
 from genae.registry import FEATURES, METRICS
 
@@ -59,6 +59,7 @@ class FrechetMetric(Metric):
             "resize": self.resize,
             "crop": "none",
             "rounded": True,
+            "noise": NOISE_INPUTS,
             "dtype": {"features": "float32", "statistics": "float64"},
             "seed": context.seed,
         }

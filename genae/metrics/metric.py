@@ -12,7 +12,10 @@ from genae.data.dataset import Splits
 from genae.features.weights import MissingWeights
 from genae.models.autoencoder import Generator
 
-__all__ = ["Metric", "MissingWeights", "check_at_least", "short_count", "weights_notes"]
+__all__ = ["NOISE_INPUTS", "Metric", "MissingWeights", "check_at_least", "short_count", "weights_notes"]
+
+
+NOISE_INPUTS = "one fixed draw"  # per layer, of a model in eval mode (genae.networks.blocks.Noise): `noise` in a protocol
 
 
 @dataclass(kw_only=True)

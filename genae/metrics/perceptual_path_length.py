@@ -4,7 +4,8 @@
 
 a and b are drawn codes, path is spherical interpolation, t is uniform in [0, 1] (`full`) or 0 (`end`), and the smallest and
 largest percent of the distances are left out before averaging. Images stay floats, unclipped, all the way into d: rounded to 8
-bits, a step of 1e-4 drowns. Both ends of a step go through the decoder in one batch, so noise inputs are the same for both.
+bits, a step of 1e-4 drowns. Noise inputs are the same at both ends of a step, as eval mode has one fixed draw of them; both go
+through the decoder in one batch, so that rounding too is alike.
 """
 
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from genae.data.dataset import Splits
 from genae.features import lpips
 from genae.features.extractor import Distance
 from genae.metrics.images import draws
-from genae.metrics.metric import Metric, check_at_least, short_count, weights_notes
+from genae.metrics.metric import NOISE_INPUTS, Metric, check_at_least, short_count, weights_notes
 from genae.metrics.perceptual_distance import OverEfficientNet
 from genae.models.autoencoder import Generator, Latent
 from genae.pixels import face_crop, reduce
@@ -95,6 +96,7 @@ class PathLengthMetric(Metric):
             "weights": self.weights(),
             "rounded": False,
             "clipped": False,
+            "noise": NOISE_INPUTS,
             "dtype": {"codes": "float32", "images": "float32", "path": "float64"},
             "seed": context.seed,
         }

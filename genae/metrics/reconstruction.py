@@ -13,7 +13,7 @@ from torch import Tensor
 from genae.context import Context
 from genae.data.dataset import Dataset, Splits
 from genae.metrics.images import reconstructions
-from genae.metrics.metric import Metric, check_at_least
+from genae.metrics.metric import NOISE_INPUTS, Metric, check_at_least
 from genae.models.autoencoder import Autoencoder
 from genae.registry import METRICS
 
@@ -52,6 +52,7 @@ class ReconstructionMetric(Metric):
             "range": [-1, 1],
             "clipped": True,
             "rounded": False,
+            "noise": NOISE_INPUTS,
             "dtype": "float32",
         }
 

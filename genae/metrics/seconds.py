@@ -11,7 +11,7 @@ from torch import Tensor
 from genae.context import Context
 from genae.data.dataset import Splits
 from genae.metrics.images import real_images
-from genae.metrics.metric import Metric, check_at_least
+from genae.metrics.metric import NOISE_INPUTS, Metric, check_at_least
 from genae.models.autoencoder import Autoencoder, Generator
 from genae.registry import METRICS
 
@@ -67,6 +67,9 @@ class DecodeSeconds(Seconds):
     def work(self, model: Generator, data: Splits, context: Context) -> Callable[[], Tensor]:
         codes = model.prior(self.batch_size, context.generator("codes to time")).to(context.device)
         return lambda: model.decode(codes)
+
+    def protocol(self, data: Splits, context: Context) -> dict[str, Any]:
+        return super().protocol(data, context) | {"noise": NOISE_INPUTS}
 
 
 def _seconds(work: Callable[[], Tensor], device: torch.device) -> float:
