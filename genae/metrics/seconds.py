@@ -1,5 +1,6 @@
 """How long a model takes per image: the median over repeats of the time of a batch, after one that does not count."""
 
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,9 +36,8 @@ class Seconds(Metric):
     def measure(self, model: Generator, data: Splits, context: Context) -> dict[str, float]:
         work = self.work(model, data, context)
         _seconds(work, context.device)  # the first call allocates
-        times = torch.tensor([_seconds(work, context.device) for _ in range(self.repeats)], dtype=torch.float64)
-        times /= self.batch_size
-        return {self.name: times.median().item(), "fastest": times.min().item(), "slowest": times.max().item()}
+        times = [_seconds(work, context.device) / self.batch_size for _ in range(self.repeats)]
+        return {self.name: statistics.median(times), "fastest": min(times), "slowest": max(times)}
 
     def protocol(self, data: Splits, context: Context) -> dict[str, Any]:
         return super().protocol(data, context) | {"device": context.device.type, "threads": torch.get_num_threads()}
