@@ -292,9 +292,11 @@ def test_styles_start_around_one_for_spreads_and_means_alike():
     torch.testing.assert_close(canvas.std((2, 3)), torch.ones(2, 4), atol=1e-4, rtol=1e-4)
 
 
-def test_the_decoder_is_the_released_order_of_operations():
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("blur", [True, False])
+def test_the_decoder_is_the_released_order_of_operations_or_as_its_settings_say(blur, residual):
     """The whole forward pass once more, from the parameters, in plain operations."""
-    decoder = small_decoder()
+    decoder = small_decoder(blur=blur, residual=residual)
     nn.init.normal_(decoder.blocks[1].first.noise.scale)
     codes = F.normalize(torch.randn(2, 5), dim=1)
 
@@ -311,9 +313,16 @@ def test_the_decoder_is_the_released_order_of_operations():
     x = modulated(equalised(torch.ones(2, 6, 4, 4), decoder.blocks[0]), decoder.blocks[0])
     kernel = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16
     for block in decoder.blocks[1:]:
-        y = equalised(x.repeat_interleave(2, 2).repeat_interleave(2, 3), block.first)
-        y = F.conv2d(y, kernel.expand(y.shape[1], 1, 3, 3), padding=1, groups=y.shape[1])
-        x = modulated(equalised(modulated(block.first.noise(y), block.first), block.second), block.second)
+        x = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        y = equalised(x, block.first)
+        if blur:
+            y = F.conv2d(y, kernel.expand(y.shape[1], 1, 3, 3), padding=1, groups=y.shape[1])
+        y = modulated(block.first.noise(y), block.first)
+        if residual:  # h = x + f(x), x through a 1x1 convolution where the channels change (6 to 4 in the last block)
+            if x.shape[1] != y.shape[1]:
+                x = F.conv2d(x, block.skip.weight * math.sqrt(2 / 6), block.skip.bias)
+            y = x + y
+        x = modulated(equalised(y, block.second), block.second) + (y if residual else 0)
     last = decoder.to_images.convolutions[2]
     torch.testing.assert_close(decoder(codes), F.conv2d(x, last.weight, last.bias), atol=1e-5, rtol=1e-5)
 
@@ -342,14 +351,48 @@ def test_a_learned_input_is_a_parameter_that_starts_as_the_released_ones():
     assert torch.equal(learned(torch.ones(1, 5)), fixed(torch.ones(1, 5)))
 
 
-@pytest.mark.parametrize("setting", ["residual", "encoder_blur", "learned_input", "train_previous"])
-def test_what_paper_and_code_disagree_about_can_be_switched(setting):
-    settings = {"name": "automodulator", "latent_dim": 4, "channels": [6, 4]}
+def test_styles_start_where_style_bias_says():
+    half, one = small_decoder(style_bias=0.5), small_decoder()
+    canvas = half.canvas(torch.zeros(2, 5), 3)  # a code of no direction leaves the biases
+    torch.testing.assert_close(canvas.mean((2, 3)), torch.full((2, 4), 0.5))
+    torch.testing.assert_close(canvas.std((2, 3)), torch.full((2, 4), 0.5), atol=1e-4, rtol=1e-4)
+    codes = torch.randn(2, 5)
+    assert not torch.allclose(half(codes), one(codes))
+    half.load_state_dict(one.state_dict())  # it is a start, not a part of the function
+    assert torch.equal(half(codes), one(codes))
+
+
+def small_automodulator(**settings) -> Autoencoder:
     torch.manual_seed(0)
-    model = MODELS.build({**settings, setting: True}, (1, 16, 16))
-    images = model.decode(model.prior(3, torch.Generator().manual_seed(0)), Growth(16, 0.5))
-    assert images.shape == (3, 1, 16, 16)
-    model.encode(images, Growth(16, 0.5)).square().sum().backward()
+    return MODELS.build({"name": "automodulator", "latent_dim": 4, "channels": [6, 4], **settings}, (1, 16, 16)).eval()
+
+
+@pytest.mark.parametrize(
+    ("setting", "encodes_alike", "decodes_alike"),
+    [
+        ({"residual": True}, False, False),
+        ({"encoder_blur": True}, False, True),
+        ({"decoder_blur": False}, True, False),
+        ({"style_bias": 0.5}, True, False),
+        ({"learned_input": True}, True, True),
+        ({"train_previous": True}, True, True),
+    ],
+    ids=str,
+)
+def test_what_paper_and_code_disagree_about_changes_what_it_names_and_nothing_else(setting, encodes_alike, decodes_alike):
+    default, switched = small_automodulator(), small_automodulator(**setting)
+    start = {key: value for key, value in default.state_dict().items() if not ("style_bias" in setting and "style.bias" in key)}
+    switched.load_state_dict(start, strict=False)  # the same weights where names agree
+    codes = default.prior(3, torch.Generator().manual_seed(0))
+    images = torch.randn(3, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    growth = Growth(16, 0.5)
+    assert torch.allclose(switched.encode(images, growth), default.encode(images, growth), atol=1e-4) == encodes_alike
+    assert torch.allclose(switched.decode(codes, growth), default.decode(codes, growth), atol=1e-4) == decodes_alike
+
+    switched.decode(codes, growth).square().sum().backward()
+    colours = switched.decoder.to_images.convolutions[1].weight  # of 8x8, fading out
+    assert (colours.grad is not None) == ("train_previous" in setting)
+    assert ("decoder.constant" in dict(switched.named_parameters())) == ("learned_input" in setting)
 
 
 def test_the_wider_decoder_released_later_doubles_channels_from_64():
@@ -363,13 +406,23 @@ def test_the_wider_decoder_released_later_doubles_channels_from_64():
 # The encoder, and the decoder without modulation.
 
 
-def test_the_encoder_is_the_released_order_of_operations():
+@pytest.mark.parametrize("channels", [[6, 4], [6, 6]])
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("blur", [False, True])
+def test_the_encoder_is_the_released_order_of_operations_or_as_its_settings_say(blur, residual, channels):
     torch.manual_seed(0)
-    encoder, x = ProgressiveEncoder((3, 8, 8), 5, channels=[6, 4]).eval(), torch.randn(2, 3, 8, 8)
-    block = encoder.blocks[0]
+    encoder = ProgressiveEncoder((3, 8, 8), 5, channels=channels, blur=blur, residual=residual).eval()
+    block, x = encoder.blocks[0], torch.randn(2, 3, 8, 8)
     y = F.conv2d(x, encoder.from_images[1].weight, encoder.from_images[1].bias)
     for part in (block.first, block.second):
-        y = F.leaky_relu(F.conv2d(y, part.normalized_weight(), part.bias, padding=1), 0.2)
+        before, y = y, F.leaky_relu(F.conv2d(y, part.normalized_weight(), part.bias, padding=1), 0.2)
+        if residual:  # h = x + f(x), x through a 1x1 convolution where the channels change
+            if before.shape[1] != 6:
+                before = F.conv2d(before, block.skip.normalized_weight(), block.skip.bias)
+            y = before + y
+    if blur:
+        kernel = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16
+        y = F.conv2d(y, kernel.expand(6, 1, 3, 3), padding=1, groups=6)
     y = y.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).mean((3, 5))
     y = F.leaky_relu(F.conv2d(y, encoder.last[0].normalized_weight(), encoder.last[0].bias, padding=1), 0.2)
     y = F.conv2d(y, encoder.last[2].normalized_weight(), encoder.last[2].bias)
