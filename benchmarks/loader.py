@@ -1,11 +1,12 @@
 """Images per second that reach the training step, against torchvision's ImageFolder over PNGs of the same images.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.loader
+    OMP_NUM_THREADS=1 python benchmarks/loader.py [--repeats 5] [--seconds 1] [--images 4000]
 
 One core; batches of 32 of 64x64 colour images, shuffled and randomly mirrored, as float32. The rivals take turns and each one's
 best turn counts, so that a busy machine slows them alike.
 """
 
+import argparse
 import itertools
 import tempfile
 import time
@@ -21,8 +22,7 @@ from genae.data.packs import content_digest
 from genae.data.synthetic_faces import draw, sample_factors
 from genae.schedule import Phase
 
-NUM_IMAGES, BATCH_SIZE, RESOLUTION = 4_000, 32, 64
-REPEATS, SECONDS = 5, 1.0
+BATCH_SIZE, RESOLUTION = 32, 64
 BARS = {"full resolution": 20.0, "half resolution": 5.0, "in a fade-in": 5.0}
 
 
@@ -40,9 +40,9 @@ def phase(resolution: int, fade: float) -> Phase:
     )
 
 
-def packed(folder: Path) -> Dataset:
+def packed(folder: Path, num_images: int) -> Dataset:
     """Drawn faces as a memory-mapped pack, and as PNGs in folder / png."""
-    images = draw(sample_factors(np.arange(NUM_IMAGES), seed=0), RESOLUTION)
+    images = draw(sample_factors(np.arange(num_images), seed=0), RESOLUTION)
     np.save(folder / "images.npy", images)
     from PIL import Image
 
@@ -77,9 +77,11 @@ def rate(batches: Iterator[int], seconds: float) -> float:
     return count / spent
 
 
-def compare(folder: Path, report: Callable[[str], None]) -> dict[str, float]:
+def compare(
+    folder: Path, report: Callable[[str], None], *, repeats: int = 5, seconds: float = 1.0, num_images: int = 4_000
+) -> dict[str, float]:
     """Times faster than torchvision, for each of BARS."""
-    dataset = packed(folder)
+    dataset = packed(folder, num_images)
     rivals = {
         "torchvision ImageFolder + ToTensor": torchvision_folder(folder),
         "full resolution": ours(dataset, phase(RESOLUTION, 1.0)),
@@ -87,9 +89,9 @@ def compare(folder: Path, report: Callable[[str], None]) -> dict[str, float]:
         "in a fade-in": ours(dataset, phase(RESOLUTION, 0.5)),
     }
     turns: dict[str, list[float]] = {name: [] for name in rivals}
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         for name, batches in rivals.items():
-            turns[name].append(rate(batches, SECONDS))
+            turns[name].append(rate(batches, seconds))
     base = max(turns.pop("torchvision ImageFolder + ToTensor"))
     report(f"{'torchvision ImageFolder + ToTensor':36s} {base:10,.0f} images/s")
     ratios = {name: max(rates) / base for name, rates in turns.items()}
@@ -104,11 +106,16 @@ def drawn_faces() -> Iterator[int]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--repeats", type=int, default=5, help="turns of each rival")
+    parser.add_argument("--seconds", type=float, default=1.0, help="a turn's process time")
+    parser.add_argument("--images", type=int, default=4_000, help="in the data set")
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    faces = max(rate(drawn_faces(), SECONDS) for _ in range(REPEATS))
+    faces = max(rate(drawn_faces(), options.seconds) for _ in range(options.repeats))
     print(f"{'synthetic-faces, drawn at 64x64':36s} {faces:10,.0f} images/s         (at least 300)")
     with tempfile.TemporaryDirectory() as folder:
-        compare(Path(folder), print)
+        compare(Path(folder), print, repeats=options.repeats, seconds=options.seconds, num_images=options.images)
 
 
 if __name__ == "__main__":
