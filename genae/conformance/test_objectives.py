@@ -165,23 +165,26 @@ def test_terms_are_finite_scalars_with_a_gradient(objective, model):
 
 
 @pytest.mark.parametrize(("objective", "model"), PAIRS)
-def test_an_update_reaches_all_its_parameters_that_are_in_use_and_no_others(objective, model):
+def test_an_update_reaches_all_its_parameters_in_use_and_a_step_changes_no_others(objective, model):
     training = Training(objective, model)
     for number, phase in enumerate(phases(objective, model)):
         training.step(number, phase)  # off the start, where some gradients are zero
         in_use = used_parameters(training.model, phase)
-        moved = set()
-        for update in training.updates:
+        everything = {p for update in training.updates for p in parameters_of(update)} | set(training.model.parameters())
+        in_updates = set()
+        for update, optimizer in zip(training.updates, training.optimizers, strict=True):
+            before = {p: p.detach().clone() for p in everything}
             sum(training.terms(update, number, phase, torch.Generator().manual_seed(0)).values()).backward()
-            everything = [*training.model.parameters(), *(p for other in training.updates for p in parameters_of(other))]
-            reached = {p for p in everything if p.grad is not None}
             own = set(parameters_of(update))
-            assert reached <= own
-            assert own & in_use <= reached
-            moved |= reached
-            for parameter in reached:
-                parameter.grad = None
-        assert in_use <= moved, "some parameters of the model are in no update"
+            # The harness has frozen the rest of the model, so this is that nothing is missed; the other half is below.
+            assert own & in_use <= {p for p in everything if p.grad is not None}
+            optimizer.step()
+            optimizer.zero_grad()
+            changed = {p for p in everything if not torch.equal(p, before[p])}
+            assert changed, f"update {update.name!r} changes nothing"
+            assert changed <= own, f"update {update.name!r} writes to parameters that it does not list"
+            in_updates |= own
+        assert in_use <= in_updates, "some parameters of the model are in no update"
 
 
 def used_parameters(model: Generator, phase: Phase) -> set[nn.Parameter]:
