@@ -7,14 +7,14 @@ read back before an older one goes; the last two are kept. It is read with `weig
 import hashlib
 import os
 import pickle
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from genae.data.dataset import Dataset
 from genae.models.autoencoder import Generator
 from genae.randomness import seed_for
 from genae.registry import MODELS
@@ -23,7 +23,7 @@ from genae.rundir import RunDir, read_json
 KEEP = 2
 
 
-class Damaged(RuntimeError):
+class Damaged(OSError):
     """A file that is not a whole checkpoint, or whose content is not what was written."""
 
 
@@ -61,6 +61,8 @@ def digest(value: Any) -> str:
 def save(folder: Path, state: dict[str, Any], images_seen: int) -> Checkpoint:
     """Write `state` as the checkpoint at `images_seen`, read it back, and let all but the last two go."""
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".*.writing"):  # by a process that died while writing
+        left.unlink()
     path, aside = folder / f"{images_seen:010d}.pt", folder / f".{images_seen:010d}.writing"
     content = digest(state)
     with aside.open("wb") as file:
@@ -84,7 +86,9 @@ def read(path: Path) -> Checkpoint:
     """A checkpoint file, on the CPU. Raises Damaged."""
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, pickle.UnpicklingError) as error:
+    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        if "alloc" in str(error):  # the machine's fault, not the file's
+            raise
         raise Damaged(f"{path} cannot be read: {str(error).splitlines()[0] if str(error) else 'it ends too soon'}") from error
     if not isinstance(saved, dict) or set(saved) != {"digest", "state"}:
         raise Damaged(f"{path} is not a checkpoint of genae")
@@ -93,15 +97,37 @@ def read(path: Path) -> Checkpoint:
     return Checkpoint(saved["state"], saved["digest"], path)
 
 
-def latest(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint; None where there is none. A damaged file is named on standard error and set aside."""
+def latest(folder: Path, damaged: Callable[[str], None] | None = None) -> Checkpoint | None:
+    """The newest whole checkpoint; None where there is none.
+
+    damaged: told of each damaged file, which is then set aside. Only the directory's owner may; otherwise it is passed over.
+    """
     for path in reversed(_files(folder)):
         try:
             return read(path)
-        except Damaged as damage:
-            path.replace(path.with_suffix(".damaged"))
-            print(f"warning: {damage}; set aside as {path.with_suffix('.damaged').name}", file=sys.stderr)
+        except Damaged as error:
+            if damaged:
+                path.replace(path.with_suffix(".damaged"))
+                damaged(f"{error}; set aside as {path.with_suffix('.damaged').name}")
     return None
+
+
+def check_data(found: Checkpoint, data: Dataset) -> None:
+    """Raise ValueError where a checkpoint was trained on other data than `data`, its training split."""
+    if found.state["data"] != data.digest:
+        raise ValueError(
+            f"{found.path.parent.parent.name} was trained on other data: its checkpoint names {found.state['data'][:12]}, "
+            f"{data.name} is now {data.digest[:12]}. Restore that data, or move the directory away to train anew."
+        )
+
+
+def first_not_finite(value: Any, name: str = "") -> str | None:
+    """The name of the first tensor in nested mappings and sequences that holds NaN or infinity."""
+    if isinstance(value, Tensor):
+        return name if value.is_floating_point() and not bool(value.isfinite().all()) else None
+    parts = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    found = (first_not_finite(part, f"{name}.{key}".lstrip(".")) for key, part in parts)
+    return next(filter(None, found), None)
 
 
 def untrained_model(spec: Mapping[str, Any], shape: tuple[int, int, int], seed: int) -> Generator:

@@ -31,10 +31,10 @@ console = Console(highlight=False)
 
 
 def main() -> None:
-    """Run the command line: bad input (ValueError, a missing file) is one message and exit status 2, anything else travels."""
+    """Run the command line: bad input, and what the system refuses, is one message and exit status 2."""
     try:
         app()
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(f"genae: {error}", file=sys.stderr)
         sys.exit(2)
 
@@ -47,15 +47,21 @@ def run(
     rows: Rows = None,
     seeds: Seeds = None,
     jobs: Annotated[
-        int | None, typer.Option(help="Runs side by side; as many as the processor has room for by default.")
+        int | None, typer.Option(min=1, help="Runs side by side; as many as the processor has room for by default.")
     ] = None,
     retrain: Annotated[bool, typer.Option(help="Train again what is recorded but has no run directory any more.")] = False,
 ) -> None:
     """Train every row, measure every column, and print the table beside the paper's numbers. Skips what is done."""
+    from dataclasses import replace
+
     from genae import launcher, study
 
     chosen = _load(experiment, overrides, scale, rows, seeds)
     folders = study.Folders(chosen.root)
+    others = _load(experiment, None, scale, None, seeds) if rows else chosen  # the report shows every row, as the file has it
+    asked = {one.row for one in chosen.runs}
+    shown = replace(chosen, runs=(*chosen.runs, *(one for one in others.runs if one.row not in asked)))
+
     began = time.time()
     todo = study.outstanding(chosen, folders, retrain=retrain)
     if todo:
@@ -66,9 +72,12 @@ def run(
             study.stop_workers(workers)
             console.print("stopped; run the same command again to go on")
             raise typer.Exit(130) from None
-        for note in study.collect(chosen, folders):
-            console.print(note, markup=False)
-    _report(_load(experiment, overrides, scale, None, seeds), folders)  # of every row, whichever were run now
+    for note in study.collect(chosen, folders):
+        console.print(note, markup=False)
+    _report(shown, folders)
+
+    for warning in [text for one in todo for text in study.warnings_since(one, folders.runs, began)]:
+        print(f"warning: {warning}", file=sys.stderr)
     failures = [failure for one in todo if (failure := study.failure_since(one, folders.runs, began))]
     unfinished = [one for one in todo if study.next_task(one, folders.runs)]
     for failure in failures:
@@ -91,7 +100,6 @@ def evaluate(
     """Measure runs that are trained, or rows that need no training, without training any; print each number."""
     from genae import study
     from genae.evaluator import evaluate as measure
-    from genae.evaluator import run_directory
 
     chosen = _load(experiment, overrides, scale, rows, seeds)
     folders = study.Folders(chosen.root)
@@ -101,12 +109,15 @@ def evaluate(
             from genae.registry import suggestion
 
             raise ValueError(f"unknown column {name!r}; {suggestion(name, chosen.columns)}")
-    for one in chosen.runs:
-        with run_directory(one, folders.runs).claim():
-            for record in measure(one, folders.runs, only=only):
+    try:
+        for one in chosen.runs:
+            with study.directories(one, folders.runs)[-1].claim():
+                measured = measure(one, folders.runs, only=only)
+            for record in measured:
                 value = record["status"] if record["value"] is None else f"{record['value']:.6g}"
                 console.print(f"{study.name_of(one):40s} {record['column']:24s} {value}", soft_wrap=True, markup=False)
-    study.collect(chosen, folders)
+    finally:  # what was measured before something failed is collected too
+        study.collect(chosen, folders)
 
 
 @app.command()
@@ -137,8 +148,9 @@ def show(
         described = one.to_dict()
         described.pop("root")
         console.print(f"# {study.name_of(one)}  ({chosen.table}, scale {chosen.scale})", style="bold", soft_wrap=True)
-        for stage, place in zip(one.stages, study.directories(one, folders.runs), strict=False):
-            console.print(f"# {stage.name}: identity {stage.identity}", soft_wrap=True)
+        identities = [(stage.name, stage.identity) for stage in one.stages] or [("not trained", one.identity)]
+        for (name, identity), place in zip(identities, study.directories(one, folders.runs), strict=True):
+            console.print(f"# {name}: identity {identity}", soft_wrap=True)
             console.print(f"#   {place.path.relative_to(chosen.root)}", soft_wrap=True)
         sys.stdout.write(yaml.safe_dump(described, sort_keys=False, width=120) + "\n")
 

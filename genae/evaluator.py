@@ -4,10 +4,12 @@ A record is appended as soon as its number is known, so that an evaluation that 
 of the same checkpoint, metric and protocol is not measured again.
 """
 
+import hashlib
 import json
+import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +22,20 @@ from genae.data.datasets import open_dataset
 from genae.metrics.metric import MissingWeights
 from genae.models.autoencoder import Generator
 from genae.registry import FIGURES, METRICS
-from genae.rundir import RunDir, write_json
+from genae.rundir import RunDir, read_json, write_json
 from genae.spec import Column, RunSpec
+from genae.stop import Interrupted, Stop
 
 EVALUATION_SEED = 0  # of every table: a table's seeds vary training only
 
 
-def run_directory(run: RunSpec, runs: Path) -> RunDir:
-    """Where a run's records and pictures are: the directory of its last stage, or its own where nothing is trained."""
-    return RunDir.of(runs, run.label, run.identity)
-
-
-def evaluate(run: RunSpec, runs: Path, *, only: list[str] | None = None) -> list[dict[str, Any]]:
+def evaluate(run: RunSpec, runs: Path, *, only: list[str] | None = None, stop: Stop | None = None) -> list[dict[str, Any]]:
     """Measure the columns of a trained run (those named in `only`) and draw its pictures. Returns the records of the columns.
 
     The caller holds the directory. Whatever a metric raises travels, but for weights that are not here: the record says so.
+    Raises Interrupted between two columns when `stop` asks; what is measured is recorded.
     """
-    directory = run_directory(run, runs)
+    directory = RunDir.of(runs, run.label, run.identity)
     directory.path.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(run.compute.threads)
     context = Context(device=resolve_device(run.compute.device), seed=EVALUATION_SEED)
@@ -52,13 +51,15 @@ def evaluate(run: RunSpec, runs: Path, *, only: list[str] | None = None) -> list
         "threads": run.compute.threads,
     } | {key: value for key, value in provenance.code(run.root).items() if key != "genae"}
 
-    earlier = {(record["column"], *results.key(record)): record for record in results.read(directory.records)}
+    earlier = results.read(directory.records)
     measured = []
     for column in run.columns:
-        if column.removed or (only is not None and column.id not in only):
+        if only is not None and column.id not in only:
             continue
-        record = _record(column, run, model, data, context, made_by, earlier)
-        if record not in earlier.values():
+        if stop and stop.requested:
+            raise Interrupted(f"{directory.path.name} stopped before measuring {column.id}; run it again to go on")
+        record = _record(column, model, data, context, made_by, earlier)
+        if record not in earlier:
             results.append(directory.records, record)
         measured.append(record)
     if only is None:
@@ -74,56 +75,56 @@ def _model(run: RunSpec, directory: RunDir, data: Splits) -> tuple[Generator, st
     last = checkpoint.latest(directory.checkpoints)
     if not last or last.state["images_seen"] < run.stages[-1].schedule.total_images:
         raise ValueError(f"{directory.path.name} is not trained to its end; `genae run` trains it")
+    checkpoint.check_data(last, data.train)
     return checkpoint.model_from(last.state), last.digest, last.state["images_seen"]
 
 
 def _record(
     column: Column,
-    run: RunSpec,
     model: Generator,
     data: Splits,
     context: Context,
     made_by: Mapping[str, Any],
-    earlier: Mapping[Any, dict[str, Any]],
+    earlier: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
-    """The record of one column: an earlier one of the same checkpoint and protocol, else measured now."""
+    """The record of one column: an earlier one that says the same of the same checkpoint, else measured now."""
     name = column.metric["name"]
     metric = METRICS.build(column.metric)
     on = _measured_on(column.measure_on, data)
     record = {
         "column": column.id,
         "metric": name,
-        "label": name,
+        "label": metric.label(name),
         "direction": metric.direction,
         "value": None,
         "status": "ok",
         "details": {},
-        "protocol": {},
+        "protocol": metric.protocol(on, context),
         "settings": {"metric": column.metric, "measure_on": column.measure_on},
         **made_by,
         "data": {"train": data.train.digest, "test": data.test.digest},
     }
 
     def known(status: str) -> dict[str, Any] | None:
-        """The earlier record that says the same."""
-        found = earlier.get((column.id, *results.key(record)))
-        return found if found and found["status"] == status else None
+        """The earlier record with this outcome, under this column's name and settings."""
+        same = [old for old in earlier if results.key(old) == results.key(record) and old["status"] == status]
+        own = {key: record[key] for key in ("column", "label", "settings")}
+        exact = [old for old in same if old | own == old]
+        return exact[-1] if exact else same[-1] | own if same else None
 
-    lacking = metric.needs - model.provides
-    if lacking:
+    if metric.needs - model.provides:
         return known("not defined") or record | {"status": "not defined", "seconds": 0.0, "time": time.time()}
-
+    if known("ok"):
+        return known("ok")
     began = time.monotonic()
     try:
-        record["label"] = metric.label(name)
-        record["protocol"] = metric.protocol(on, context)
-        if known("ok"):
-            return known("ok")
         with torch.inference_mode():
             values = metric.measure(model, on, context)
     except MissingWeights as missing:
         said = {"status": str(missing), "missing_weights": missing.name, "seconds": 0.0, "time": time.time()}
         return known(str(missing)) or record | said
+    if not all(map(math.isfinite, values.values())):
+        raise ValueError(f"column {column.id!r} came to {values}")
     record["value"] = float(values[name])
     record["details"] = {key: float(value) for key, value in values.items() if key != name}
     return record | {"seconds": round(time.monotonic() - began, 3), "time": time.time()}
@@ -138,16 +139,28 @@ def _measured_on(measure_on: Mapping[str, Any] | None, data: Splits) -> Splits:
     return Splits(lambda split: chosen)
 
 
+def picture_of(spec: Mapping[str, Any]) -> str:
+    """The file of a picture: its figure's name, and unless all its settings are defaults, a digest of them."""
+    defaults = {name: parameter.default for name, parameter in FIGURES[spec["name"]].settings.items()}
+    settings = {key: value for key, value in spec.items() if key != "name"}
+    digest = "" if settings == defaults else "-" + hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:6]
+    return f"{spec['name']}{digest}.png"
+
+
+def is_drawn(run: RunSpec, directory: RunDir) -> bool:
+    """Whether every picture of the run has been drawn, or has been found to need what the model lacks."""
+    drawn = read_json(directory.drawn) or []
+    return all(spec in drawn for spec in run.figures)
+
+
 @torch.inference_mode()
 def _draw(run: RunSpec, directory: RunDir, model: Generator, data: Splits, context: Context, weights: str) -> None:
-    """The run's pictures, each written aside and renamed; what this checkpoint drew already, with these settings, stays."""
+    """The run's pictures, each written aside and renamed; what this checkpoint drew already stays."""
     from PIL import Image, PngImagePlugin
 
-    names = [spec["name"] for spec in run.figures]
-    for index, spec in enumerate(run.figures):
+    for spec in run.figures:
         figure = FIGURES.build(spec)
-        earlier = names[:index].count(spec["name"])
-        path = directory.figures / f"{spec['name']}{f'-{earlier + 1}' if earlier else ''}.png"
+        path = directory.figures / picture_of(spec)
         texts = {"checkpoint": weights, "caption": figure.caption, "settings": json.dumps(spec, sort_keys=True)}
         if figure.needs - model.provides or _texts(path) == texts:
             continue
@@ -161,7 +174,8 @@ def _draw(run: RunSpec, directory: RunDir, model: Generator, data: Splits, conte
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
-    write_json(directory.drawn, list(run.figures))
+    drawn = read_json(directory.drawn) or []
+    write_json(directory.drawn, drawn + [spec for spec in run.figures if spec not in drawn])
 
 
 def _texts(path: Path) -> dict[str, str] | None:

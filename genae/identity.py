@@ -6,11 +6,16 @@ whatever table it stands in.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from genae.registry import Entry
 
 SHOWN = 12  # hex digits in the names of run directories
+
+# Settings that a schedule, a phase, an optimiser or an average got later, with the value that repeats what was before; as
+# `added=` of a registered component.
+ADDED: dict[str, dict[str, Any]] = {"schedule": {}, "phase": {}, "optimizer": {}, "average": {}}
 
 
 def canonical(value: Any) -> str:
@@ -25,6 +30,19 @@ def of(value: Any) -> str:
 
 def component(entry: Entry, spec: dict[str, Any]) -> dict[str, Any]:
     """What of a resolved component is hashed: all of it, but for later settings at the value that repeats what was before."""
-    repeats = {key: json.loads(json.dumps(value)) for key, value in entry.added.items()}
-    kept = {key: value for key, value in spec.items() if key not in repeats or value != repeats[key]}
+    kept = _without_repeats(spec, entry.added)
     return kept if entry.revision == 1 else {**kept, "@revision": entry.revision}
+
+
+def stage(values: dict[str, Any]) -> dict[str, Any]:
+    """What of a resolved stage is hashed, its objective aside."""
+    schedule = _without_repeats(values["schedule"], ADDED["schedule"])
+    schedule["phases"] = [_without_repeats(phase, ADDED["phase"]) for phase in schedule["phases"]]
+    optimizer = _without_repeats(values["optimizer"], ADDED["optimizer"])
+    average = values["average"] and _without_repeats(values["average"], ADDED["average"])
+    return {**values, "schedule": schedule, "optimizer": optimizer, "average": average}
+
+
+def _without_repeats(spec: dict[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
+    repeats = {key: json.loads(json.dumps(value)) for key, value in added.items()}
+    return {key: value for key, value in spec.items() if key not in repeats or value != repeats[key]}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 GENERATED = ("results", "reports")  # what runs write does not count as a change to the code
+LARGEST_READ = 2**24  # of untracked files; one above it, such as a data set, counts by its size and time
 PACKAGES = ("torch", "torchvision", "numpy", "pytorch-fid", "lpips")
 
 
@@ -65,7 +66,10 @@ def _dirty(root: Path) -> str | None:
     digest = hashlib.sha256(changes)
     for name in filter(None, untracked.split(b"\0")):
         path = root / os.fsdecode(name)
-        digest.update(name + (path.read_bytes() if path.is_file() else b""))
+        if path.is_file():
+            stat = path.stat()
+            small = stat.st_size <= LARGEST_READ
+            digest.update(name + (path.read_bytes() if small else f"{stat.st_size} {stat.st_mtime_ns}".encode()))
     return digest.hexdigest()[:12]
 
 

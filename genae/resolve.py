@@ -238,7 +238,8 @@ def _identities(
     model = identity.component(MODELS[model["name"]], model)
     links = [identity.of({"data": data, "model": model, "seed": seed})]
     before = None
-    for name, stage in stages:
+    for name, values in stages:
+        stage = identity.stage(values)
         objective = identity.component(OBJECTIVES[stage["objective"]["name"]], stage["objective"])
         parts = {"data": data, "flip": flip, "model": model, "precision": precision, "seed": seed}
         before = identity.of({"before": before, **parts, "stage": name, **stage, "objective": objective})

@@ -28,17 +28,19 @@ HEARTBEAT_SECONDS = 5.0
 DEAD_AFTER_SECONDS = 60.0  # without a heartbeat, for an owner on another host; on this host the process itself is looked up
 
 
-class Taken(RuntimeError):
+class Taken(OSError):
     """Another live process holds the run directory."""
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all: aside, flushed to disk, renamed."""
+def write_json(path: Path, value: Any, *, sync: bool = True) -> None:
+    """Write JSON whole or not at all: aside, flushed to disk (unless it need not survive a power cut), renamed."""
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    text = json.dumps(value, indent=1)
     with aside.open("w") as file:
-        json.dump(value, file, indent=1)
+        file.write(text)
         file.flush()
-        os.fsync(file.fileno())
+        if sync:
+            os.fsync(file.fileno())
     aside.replace(path)
 
 
@@ -64,6 +66,7 @@ class RunDir:
         self.figures = self.path / "figures"
         self.drawn = self.path / "drawn.json"
         self.failure = self.path / "failure.json"
+        self.warnings = self.path / "warnings.jsonl"
         self.owner = self.path / "owner.json"
 
     def __repr__(self) -> str:
@@ -75,22 +78,20 @@ class RunDir:
         return cls(runs / f"{label}-{identity[:12]}")
 
     @contextlib.contextmanager
-    def claim(self) -> Iterator[None]:
-        """Hold the directory: one process at a time, with a heartbeat. A dead owner loses it. Raises Taken."""
+    def claim(self, command: float | None = None) -> Iterator[None]:
+        """Hold the directory: one process at a time, with a heartbeat. A dead owner loses it. Raises Taken.
+
+        command: when the command began that this process works for; kept for `died_for`.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
-        me = {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "started": process_start(os.getpid()),
-            "token": uuid.uuid4().hex,
-        }
+        me = _this_process() | {"token": uuid.uuid4().hex, "command": command}
         with self._deciding():
             owner = self.live_owner()
             if owner:
                 raise Taken(f"{self.path.name} is being worked on by process {owner['pid']} on {owner['host']}")
             write_json(self.owner, me)
         released = threading.Event()
-        beat = threading.Thread(target=self._beat, args=(released,), daemon=True)
+        beat = threading.Thread(target=self._beat, args=(released, me), daemon=True)
         beat.start()
         try:
             yield
@@ -114,6 +115,30 @@ class RunDir:
             return None
         return owner if silent < DEAD_AFTER_SECONDS else None
 
+    def died_for(self, command: float) -> dict[str, Any] | None:
+        """The owner, if it worked for this command and died without letting go."""
+        owner = read_json(self.owner)
+        return owner if owner and owner.get("command") == command and not self.live_owner() else None
+
+    def check_held(self) -> None:
+        """Raise Taken if another process has taken the directory over, as after a long stall of a shared file system."""
+        owner = read_json(self.owner)
+        if owner and {key: owner[key] for key in _this_process()} != _this_process():
+            raise Taken(f"{self.path.name} was taken over by process {owner['pid']} on {owner['host']}")
+
+    def warn(self, text: str) -> None:
+        """Keep a warning for whoever started this run."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.warnings.open("a") as file:
+            file.write(json.dumps({"time": time.time(), "text": text}) + "\n")
+
+    def warnings_since(self, began: float) -> list[str]:
+        """The warnings kept since `began`."""
+        if not self.warnings.exists():
+            return []
+        kept = [json.loads(line) for line in self.warnings.read_text().splitlines()]
+        return [warning["text"] for warning in kept if warning["time"] >= began]
+
     @contextlib.contextmanager
     def _deciding(self) -> Iterator[None]:
         """One process at a time decides who owns the directory: two that find the same dead owner must not both replace it."""
@@ -121,10 +146,16 @@ class RunDir:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def _beat(self, released: threading.Event) -> None:
+    def _beat(self, released: threading.Event, me: dict[str, Any]) -> None:
         while not released.wait(HEARTBEAT_SECONDS):
+            if read_json(self.owner) != me:  # taken over: its new owner's heart beats for itself
+                return
             with contextlib.suppress(FileNotFoundError):
                 os.utime(self.owner)
+
+
+def _this_process() -> dict[str, Any]:
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start(os.getpid())}
 
 
 def is_running(pid: int, started: str | None) -> bool:

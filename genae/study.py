@@ -6,6 +6,9 @@ its run directory. Nothing here remembers anything: the state is in the run dire
 """
 
 import contextlib
+import functools
+import json
+import os
 import signal
 import threading
 import time
@@ -19,6 +22,7 @@ from genae import results
 from genae.experiment import import_modules
 from genae.rundir import RunDir, Taken, is_running, read_json, write_json
 from genae.spec import Column, Experiment, RunSpec
+from genae.stop import Interrupted, Stop
 
 POLL_SECONDS = 0.3
 
@@ -81,12 +85,11 @@ def is_recorded(run: RunSpec, records: Iterable[Mapping[str, Any]]) -> bool:
     A cell that waited for weights counts only while they are still missing. Where the data are not on this machine, nothing
     could be trained on them either, and the records are taken at their word.
     """
-    known = {record["column"]: record for record in records if record["identity"] == run.identity}
-    wanted = [column for column in run.columns if not column.removed]
-    if not all(column.id in known and _answers(known[column.id], column) for column in wanted):
-        return False
-    digest = _train_digest(run)
-    return digest is None or all(record["data"]["train"] == digest for record in known.values())
+    mine = [record for record in records if record["identity"] == run.identity]
+    digest = _train_digest(json.dumps(run.data))
+    return all(
+        any(_answers(record, column) and digest in (None, record["data"]["train"]) for record in mine) for column in run.columns
+    )
 
 
 def outstanding(experiment: Experiment, folders: Folders, *, retrain: bool = False) -> list[RunSpec]:
@@ -96,30 +99,31 @@ def outstanding(experiment: Experiment, folders: Folders, *, retrain: bool = Fal
 
 
 def next_task(run: RunSpec, runs: Path) -> Task | None:
-    """What is to be done first for this run; None when its run directory holds every record."""
+    """What is to be done first for this run; None when its run directory holds every record and picture."""
+    from genae.evaluator import is_drawn
     from genae.trainer import is_trained
 
     places = directories(run, runs)
     for index, _ in enumerate(run.stages):
         if not is_trained(run, index, runs):
             return Task(run, index, places[index])
-    return (
-        None
-        if is_recorded(run, results.read(places[-1].records)) and _pictured(run, places[-1])
-        else Task(run, None, places[-1])
-    )
+    if is_recorded(run, results.read(places[-1].records)) and is_drawn(run, places[-1]):
+        return None
+    return Task(run, None, places[-1])
 
 
 def failure_since(run: RunSpec, runs: Path, began: float) -> Failure | None:
-    """The failure of the run, or of a stage it shares with others, in a start later than `began`."""
+    """The failure of the run, or of a stage it shares with others, for the command that began then."""
     for place in directories(run, runs):
         failed = read_json(place.failure)
         if failed and failed["time"] >= began:
             return Failure(run, failed["reason"], place.failure)
+        if place.died_for(began):
+            return Failure(run, "the process that worked on it died (killed, or out of memory?)", place.owner)
     return None
 
 
-def work(todo: Sequence[RunSpec], runs: Path, began: float, stop: Any) -> None:
+def work(todo: Sequence[RunSpec], runs: Path, began: float, stop: Stop) -> None:
     """Do what is outstanding of `todo`, beside any number of other workers. Returns when no run is left that could be helped.
 
     A run that fails leaves failure.json in its directory and does not keep the others from being done.
@@ -130,10 +134,8 @@ def work(todo: Sequence[RunSpec], runs: Path, began: float, stop: Any) -> None:
             return
         for task in tasks:
             try:
-                with task.directory.claim():
-                    now = next_task(task.run, runs)  # it may have been done between looking and claiming
-                    if now and now.stage == task.stage:
-                        _do(task, runs, stop)
+                with task.directory.claim(began):
+                    _do(task, runs, stop)
             except Taken:
                 continue
             break
@@ -141,14 +143,19 @@ def work(todo: Sequence[RunSpec], runs: Path, began: float, stop: Any) -> None:
             time.sleep(POLL_SECONDS)
 
 
-def start_work(todo: Sequence[Mapping[str, Any]], runs: str, began: float, parent: tuple[int, str | None]) -> None:
-    """A worker process: `work` on runs given as plain values, while the process that asked for it lives."""
-    from genae.trainer import Stop
+def start_work(
+    todo: Sequence[Mapping[str, Any]], runs: str, began: float, parent: tuple[int, str | None], gpu: str | None
+) -> None:
+    """A worker process: `work` on runs given as plain values, while the process that asked for it lives.
 
+    gpu: what CUDA_VISIBLE_DEVICES is to be. A worker heeds SIGTERM and SIGUSR2; SIGINT is for whoever sits at the terminal.
+    """
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before torch is imported
     specs = [RunSpec.from_dict(values) for values in todo]
     for spec in specs:
         import_modules(spec.imports, spec.root)
-    with Stop().on_signals(signal.SIGTERM, signal.SIGINT, signal.SIGUSR2) as stop:
+    with Stop().on_signals(signal.SIGTERM, signal.SIGUSR2) as stop:
         threading.Thread(target=_stop_with, args=(parent, stop), daemon=True).start()
         work(specs, Path(runs), began, stop)
 
@@ -156,20 +163,29 @@ def start_work(todo: Sequence[Mapping[str, Any]], runs: str, began: float, paren
 def collect(experiment: Experiment, folders: Folders) -> list[str]:
     """Gather the records, pictures and curves of the experiment's runs into results/: what a report is drawn from.
 
+    A run whose records stand there under another row's name (renamed, or equal to it) gets them under its own.
     Returns what had to be done to pictures to keep them small, a sentence each.
     """
     gathered, notes = [], []
+    collected = results.read(folders.records(experiment.table))
     for run in experiment.runs:
         places = directories(run, folders.runs)
-        wanted = {column.id for column in run.columns if not column.removed}
         belongs = {"table": experiment.table, "row": run.row, "data_name": run.data_name, "scale": experiment.scale}
-        mine = [record for record in results.read(places[-1].records) if record["column"] in wanted]
-        gathered += [record | belongs for record in mine if record["identity"] == run.identity]
-        if mine:
+        measured = results.read(places[-1].records)
+        for record in [*collected, *measured]:
+            if record["identity"] == run.identity and any(_answers(record, column) for column in run.columns):
+                gathered.append(record | belongs)
+        if measured:
             destination = results.figures_path(folders.results, experiment.table, run.row, run.data_name, run.seed)
             notes += results.collect_pictures(places[-1].figures, destination, progress=[place.progress for place in places])
-    results.collect(folders.records(experiment.table), gathered)
+    if gathered:
+        results.collect(folders.records(experiment.table), gathered)
     return notes
+
+
+def warnings_since(run: RunSpec, runs: Path, began: float) -> list[str]:
+    """What a person should know of the run's stages though nothing failed."""
+    return [text for place in directories(run, runs) for text in place.warnings_since(began)]
 
 
 def name_of(run: RunSpec) -> str:
@@ -187,51 +203,57 @@ def state_of(run: RunSpec, folders: Folders, began: float) -> tuple[str, Mapping
     held = task.directory.live_owner() is not None
     if task.stage is None:
         return ("measuring" if held else "waiting"), {}
-    return (run.stages[task.stage].name if held else "waiting"), read_json(task.directory.status) or {}
+    return (run.stages[task.stage].name, read_json(task.directory.status) or {}) if held else ("waiting", {})
 
 
-def _do(task: Task, runs: Path, stop: Any) -> None:
+def _do(task: Task, runs: Path, stop: Stop) -> None:
+    """Do a task that this process holds, unless it was done between looking and claiming; keep why it failed."""
     from genae.evaluator import evaluate
-    from genae.trainer import Interrupted, train
+    from genae.trainer import train
 
+    now = next_task(task.run, runs)
+    if not now or now.stage != task.stage:
+        return
     task.directory.failure.unlink(missing_ok=True)
     try:
         if task.stage is None:
-            evaluate(task.run, runs)
+            evaluate(task.run, runs, stop=stop)
         else:
             train(task.run, task.stage, runs, stop=stop)
+        then = next_task(task.run, runs)
+        if then and then.stage == task.stage:
+            raise RuntimeError("its work left it where it was; this is a fault of genae's")
     except Interrupted:
-        return  # the checkpoint is written; `stop` ends the worker
+        return  # what is done is kept; `stop` ends the worker
     except Exception as error:  # any failure of one run: told, kept, and no reason for the others to stop
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         write_json(task.directory.failure, {"time": time.time(), "reason": reason, "traceback": traceback.format_exc()})
 
 
 def _answers(record: Mapping[str, Any], column: Column) -> bool:
-    if record["settings"] != {"metric": column.metric, "measure_on": column.measure_on}:
+    """Whether a record is of this column as it is set now; one that waits for weights is while they are missing."""
+    asked = {"metric": column.metric, "measure_on": column.measure_on}
+    if record["column"] != column.id or record["settings"] != asked:
         return False
     missing = record.get("missing_weights")
-    if missing:
-        from genae.features.weights import MissingWeights, find
+    if not missing:
+        return True
+    from genae.features.weights import MissingWeights, find
 
-        try:
-            find(missing)
-        except MissingWeights:
-            return True
-        return False
-    return True
-
-
-def _pictured(run: RunSpec, place: RunDir) -> bool:
-    return not run.figures or read_json(place.drawn) == list(run.figures)
+    try:
+        find(missing)
+    except MissingWeights:
+        return True
+    return False
 
 
-def _train_digest(run: RunSpec) -> str | None:
-    """The digest of the run's training images; None where they are not prepared on this machine."""
+@functools.lru_cache
+def _train_digest(data: str) -> str | None:
+    """The digest of the training images of a data spec (as JSON); None where they are not prepared on this machine."""
     from genae.data.datasets import NotPrepared, open_dataset
 
     with contextlib.suppress(NotPrepared):
-        return open_dataset(run.data, "train").digest
+        return open_dataset(json.loads(data), "train").digest
     return None
 
 
@@ -245,13 +267,17 @@ def _stop_with(parent: tuple[int, str | None], stop: Any) -> None:
 def stop_workers(jobs: Sequence[Any]) -> None:
     """Ask workers to write a checkpoint and stop, and wait until they have."""
     for job in jobs:
-        job.cancel()
+        if not job.done():
+            os.kill(int(job.job_id), signal.SIGTERM)  # submitit's local controller, which passes it on
     while not all(job.done() for job in jobs):
         time.sleep(POLL_SECONDS)
 
 
 def watch(todo: Sequence[RunSpec], folders: Folders, began: float, jobs: Sequence[Any], console: Any) -> None:
-    """Show each run's progress, images/s and time left until the workers have ended; without a terminal, a line per change."""
+    """Show each run's progress, images/s and time left until the workers have ended; without a terminal, a line per change.
+
+    A worker's own death sinks nothing: what it worked on has failed (failure_since), and what it did not is unfinished.
+    """
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     layout = (
@@ -270,11 +296,7 @@ def watch(todo: Sequence[RunSpec], folders: Folders, began: float, jobs: Sequenc
             for run in todo:
                 name = name_of(run)
                 state, status = state_of(run, folders, began)
-                rate = (
-                    f"{status['images_per_second']:,.0f} images/s"
-                    if state in {stage.name for stage in run.stages} and status
-                    else ""
-                )
+                rate = f"{status['images_per_second']:,.0f} images/s" if status else ""
                 bars.update(tasks[name], completed=images_seen(run, folders.runs, status), state=state, rate=rate)
                 if not console.is_terminal and shown.get(name) != state:
                     console.print(f"{name}: {state}", markup=False)
@@ -284,9 +306,6 @@ def watch(todo: Sequence[RunSpec], folders: Folders, began: float, jobs: Sequenc
             tell()
             time.sleep(POLL_SECONDS)
         tell()
-    for job in jobs:
-        if job.exception():  # not a run's failure, which is in its directory, but the worker's own
-            raise job.exception()
 
 
 def images_seen(run: RunSpec, runs: Path, status: Mapping[str, Any]) -> int:

@@ -7,12 +7,11 @@ epoch), so nothing random is in a checkpoint, and N + N steps equal 2N steps bit
 import json
 import math
 import os
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,6 +27,7 @@ from genae.registry import OBJECTIVES
 from genae.rundir import RunDir, read_json, write_json
 from genae.schedule import Phase
 from genae.spec import RunSpec
+from genae.stop import Interrupted, Stop
 from genae.training import Training
 
 STATUS_SECONDS = 0.5  # how often status.json tells where training is
@@ -35,35 +35,8 @@ COLLAPSED_BELOW = 1e-3  # standard deviation between samples, in [-1, 1], under 
 COLLAPSE_AFTER = 0.25  # share of the stage before which a model may still be finding its feet
 
 
-class Interrupted(RuntimeError):
-    """Training was asked to stop, and did so at a checkpoint."""
-
-
 class Diverged(RuntimeError):
     """Training cannot go on: what went wrong, when, and the last good checkpoint."""
-
-
-class Stop:
-    """A request to stop, made by a signal or by another thread; heeded after the step under way."""
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    @contextmanager
-    def on_signals(self, *signals: signal.Signals) -> Iterator["Stop"]:
-        """While this lasts, the signals ask to stop; a second SIGINT interrupts at once."""
-
-        def ask(number: int, _frame: object) -> None:
-            if self.requested and number == signal.SIGINT:
-                raise KeyboardInterrupt
-            self.requested = True
-
-        before = {number: signal.signal(number, ask) for number in signals}
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 @dataclass(frozen=True)
@@ -102,13 +75,9 @@ def train(
     made_of = {"identity": stage.identity, "data": data.digest, "model_spec": run.model, "shape": list(data.shape)}
 
     # The last checkpoint, if there is one; what was logged after it will be logged again.
-    last = checkpoint.latest(directory.checkpoints)
+    last = checkpoint.latest(directory.checkpoints, directory.warn)
     if last:
-        if last.state["data"] != data.digest:
-            raise ValueError(
-                f"{directory.path.name} was trained on other data: its checkpoint names {last.state['data'][:12]}, "
-                f"{data.name} is now {data.digest[:12]}. Restore that data, or move the directory away to train anew."
-            )
+        checkpoint.check_data(last, data)
         training.load_state_dict(last.state)
     _cut_back(directory.progress, training.images_seen)
 
@@ -121,8 +90,10 @@ def train(
 
     def save() -> None:
         nonlocal last, saved_at
-        _refuse_to_save_if_broken(training, directory, last, total, run.seed)
-        last = checkpoint.save(directory.checkpoints, {**made_of, **training.state_dict()}, training.images_seen)
+        directory.check_held()
+        state = {**made_of, **training.state_dict()}
+        _refuse_to_save_if_broken(training, state, directory, last, total)
+        last = checkpoint.save(directory.checkpoints, state, training.images_seen)
         saved_at = time.monotonic()
 
     with directory.progress.open("a") as log:
@@ -145,7 +116,7 @@ def train(
                 rate = (training.images_seen - started_from) / max(now - started_at, 1e-9)
                 watch(Progress(training.images_seen, total, rate))
                 now_at = {"images_seen": training.images_seen, "total_images": total, "images_per_second": rate}
-                write_json(directory.status, now_at)
+                write_json(directory.status, now_at, sync=False)
                 told_at = now
             if stop.requested or now - saved_at >= run.compute.checkpoint_seconds:
                 os.fsync(log.fileno())
@@ -179,7 +150,7 @@ def _model(run: RunSpec, index: int, runs: Path, data: Dataset) -> Generator:
 
 
 def _describe(run: RunSpec, index: int, directory: RunDir) -> None:
-    """run.json once; provenance.json one entry per start, with a warning where the processor changed."""
+    """run.json, of the row that trains the stage now; provenance.json, one entry per start; a warning on another processor."""
     directory.path.mkdir(parents=True, exist_ok=True)
     stage = run.stages[index]
     write_json(
@@ -201,8 +172,8 @@ def _describe(run: RunSpec, index: int, directory: RunDir) -> None:
         | {"capability": torch.backends.cpu.get_cpu_capability(), "time": time.time()}
     )
     if starts and starts[-1]["capability"] != now["capability"]:
-        print(
-            f"warning: {directory.path.name} goes on with {now['capability']} instructions after {starts[-1]['capability']}: "
+        directory.warn(
+            f"{directory.path.name} goes on with {now['capability']} instructions after {starts[-1]['capability']}: "
             "its weights will differ from an undisturbed run's by rounding"
         )
     write_json(directory.provenance, [*starts, now])
@@ -242,16 +213,14 @@ def _refuse_to_log_nonsense(
 
 
 def _refuse_to_save_if_broken(
-    training: Training, directory: RunDir, last: checkpoint.Checkpoint | None, total: int, seed: int
+    training: Training, state: dict[str, Any], directory: RunDir, last: checkpoint.Checkpoint | None, total: int
 ) -> None:
-    """A checkpoint is good or it is not written: no NaN, and samples that differ from one another."""
-    named = dict(training.model.named_parameters())
-    finite = torch.stack([parameter.isfinite().all() for parameter in named.values()]).tolist()
-    broken = [name for name, good in zip(named, finite, strict=True) if not good]
+    """A checkpoint is good or it is not written: no NaN anywhere in it, and samples that differ from one another."""
+    broken = checkpoint.first_not_finite(state)
     if broken:
-        raise Diverged(_diagnosis(f"the weights {broken[0]} hold NaN or infinity", training.images_seen, directory, last))
+        raise Diverged(_diagnosis(f"{broken} holds NaN or infinity", training.images_seen, directory, last))
     if training.images_seen >= COLLAPSE_AFTER * total:
-        spread = _spread(training.model, training.stage.schedule.at(max(training.images_seen - 1, 0)), seed)
+        spread = _spread(training.model, training.stage.schedule.at(max(training.images_seen - 1, 0)), training.seed)
         if spread < COLLAPSED_BELOW:
             what = f"the model collapsed: its samples differ by {spread:.1e} on [-1, 1]"
             raise Diverged(_diagnosis(what, training.images_seen, directory, last))
@@ -268,4 +237,4 @@ def _spread(model: nn.Module, phase: Phase, seed: int) -> float:
 def _diagnosis(what: str, images_seen: int, directory: RunDir, last: checkpoint.Checkpoint | None) -> str:
     good = f"the last good checkpoint is {last.path.name}" if last else "no checkpoint was written before"
     where = f"{directory.path.name}: by {images_seen:,} images, {what}"
-    return f"{where}; {good}. The same seed will do it again: change the settings or the seed."
+    return f"{where}; {good}. Change the settings or the seed."

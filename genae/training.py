@@ -10,10 +10,11 @@ from genae.ema import AveragedParts
 from genae.models.autoencoder import Generator
 from genae.objectives.objective import Objective, Update
 from genae.randomness import generator_for, seed_for
+from genae.registry import suggestion
 from genae.schedule import Phase
 from genae.spec import Average, StageSpec
 
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+OPTIMIZERS = {"adam": torch.optim.Adam}
 
 
 class Training:
@@ -38,6 +39,7 @@ class Training:
         self.updates: list[Update] = []
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self._set_up_updates()
+        self._check_learning_rates()
 
     def step(self, images: Tensor, phase: Phase) -> None:
         """One training step: each update of the objective in turn, on images [N, C, H, W] in [-1, 1] at the phase's growth."""
@@ -125,6 +127,18 @@ class Training:
                 *(p for o in self.optimizers.values() for group in o.param_groups for p in group["params"]),
             ]
         }
+
+    def _check_learning_rates(self) -> None:
+        """Refuse, before the first step, a learning rate that some phase lacks or that nothing has."""
+        groups = [(group["name"], name) for name, optimizer in self.optimizers.items() for group in optimizer.param_groups]
+        known = {name for pair in groups for name in pair} | self.objective.later_groups
+        for index, (settings, start) in enumerate(zip(self.stage.schedule.phases, self.stage.schedule.starts, strict=True)):
+            rates = settings.learning_rate if isinstance(settings.learning_rate, dict) else {}
+            for name in rates:
+                if name not in known:
+                    raise ValueError(f"phases[{index}].learning_rate names {name!r}; {suggestion(name, known)}")
+            for group, update in groups:
+                self.stage.schedule.at(start).rate(group, update)
 
     def _move_only(self, update: Update) -> None:
         """Freeze everything but the parameters of this update, so that gradients reach exactly those."""

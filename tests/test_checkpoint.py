@@ -44,22 +44,26 @@ def test_the_last_two_are_kept(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.99])
-def test_a_torn_checkpoint_is_named_set_aside_and_the_one_before_it_used(tmp_path, capsys, kept):
+def test_a_torn_checkpoint_is_named_set_aside_and_the_one_before_it_used(tmp_path, kept):
     checkpoint.save(tmp_path, state(1), 10)
     path = checkpoint.save(tmp_path, state(2), 20).path
     content = path.read_bytes()
     path.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
-    assert checkpoint.latest(tmp_path).state["model"]["weight"][0, 0] == 1
-    assert "0000000020.pt" in capsys.readouterr().err
+    assert checkpoint.latest(tmp_path).state["model"]["weight"][0, 0] == 1  # a reader passes it over
+    assert path.exists()
+    said = []
+    assert checkpoint.latest(tmp_path, said.append).state["model"]["weight"][0, 0] == 1  # its owner sets it aside
+    assert "0000000020.pt" in said[0]
     assert (tmp_path / "0000000020.damaged").exists()
 
 
-def test_an_altered_checkpoint_is_not_used(tmp_path, capsys):
+def test_an_altered_checkpoint_is_not_used(tmp_path):
     checkpoint.save(tmp_path, state(1), 10)
     later = checkpoint.save(tmp_path, state(2), 20)
     torch.save({"digest": later.digest, "state": state(3)}, later.path)
-    assert checkpoint.latest(tmp_path).state["images_seen"] == 10
-    assert "was altered" in capsys.readouterr().err
+    said = []
+    assert checkpoint.latest(tmp_path, said.append).state["images_seen"] == 10
+    assert "was altered" in said[0]
 
 
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
@@ -74,3 +78,27 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path):
 
 def test_an_empty_folder_has_no_checkpoint(tmp_path):
     assert checkpoint.latest(tmp_path) is None
+
+
+def test_a_machine_out_of_memory_is_not_taken_for_a_damaged_file(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path, state(), 10)
+
+    def refuse(*args, **settings):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+
+    monkeypatch.setattr(checkpoint.torch, "load", refuse)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        checkpoint.latest(tmp_path, lambda said: None)
+    assert (tmp_path / "0000000010.pt").exists()
+
+
+def test_the_first_tensor_that_is_not_finite_is_named():
+    broken = {"a": torch.ones(2), "b": [{"c": torch.tensor([1.0, float("inf")])}], "d": torch.tensor(float("nan"))}
+    assert checkpoint.first_not_finite(broken) == "b.0.c"
+    assert checkpoint.first_not_finite(state()) is None
+
+
+def test_what_a_killed_writer_left_is_cleared_away(tmp_path):
+    (tmp_path / ".0000000005.writing").write_bytes(b"half")
+    checkpoint.save(tmp_path, state(), 10)
+    assert [path.name for path in tmp_path.iterdir()] == ["0000000010.pt"]

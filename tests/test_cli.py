@@ -100,7 +100,7 @@ def digests(project: Path) -> set[str]:
 
 def test_ctrl_c_stops_with_a_checkpoint_and_says_how_to_go_on(project):
     command = subprocess.Popen(
-        [sys.executable, "-m", "genae", "run", "tiny", "shared.stages.autoencoder.schedule.total_kimg=2000"],
+        [sys.executable, "-m", "genae", "run", "tiny", "--jobs", "2", "shared.stages.autoencoder.schedule.total_kimg=2000"],
         cwd=project,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -108,13 +108,15 @@ def test_ctrl_c_stops_with_a_checkpoint_and_says_how_to_go_on(project):
         start_new_session=True,
     )
     deadline = time.monotonic() + 90
-    while not list(project.glob("results/runs/*/status.json")) and time.monotonic() < deadline:
+    while len(list(project.glob("results/runs/*/status.json"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     os.killpg(command.pid, signal.SIGINT)  # as a terminal does: to every process of the command
     output, _ = command.communicate(timeout=60)
     assert command.returncode == 130, output
     assert "run the same command again to go on" in output
-    assert list(project.glob("results/runs/*/checkpoints/*.pt"))
+    assert "Traceback" not in output
+    assert len({path.parent for path in project.glob("results/runs/*/checkpoints/*.pt")}) == 2
+    assert not list(project.glob("results/runs/*/owner.json"))
 
 
 def test_one_failed_row_is_reported_and_the_exit_status_is_1(project):
@@ -126,6 +128,14 @@ def test_one_failed_row_is_reported_and_the_exit_status_is_1(project):
     assert "failed: wide/fashion-mnist/s0: ValueError: objective 'elbo' needs a model that provides posterior" in done.stderr
     assert "Traceback" not in done.stderr
     assert len((project / "results/tiny/table.jsonl").read_text().splitlines()) == 2
+
+
+def test_running_some_rows_reports_all_of_them(project):
+    assert genae("run", "tiny", "--rows", "narrow", cwd=project).returncode == 0
+    done = genae("run", "tiny", "--rows", "wide", "rows.wide.model.width=7", cwd=project)
+    assert done.returncode == 0, done.stderr
+    page = (project / "reports/tiny/table/index.md").read_text()
+    assert "missing" not in page
 
 
 def test_show_is_a_dry_run(project):

@@ -20,7 +20,7 @@ import yaml
 from genae import checkpoint, results, rundir, study, trainer
 from genae.experiment import load
 from genae.registry import MODELS, OBJECTIVES
-from genae.trainer import Stop
+from genae.stop import Interrupted, Stop
 from genae.training import Training
 
 pytestmark = pytest.mark.kill
@@ -289,7 +289,7 @@ def test_a_run_asked_to_stop_writes_a_checkpoint_and_goes_on_from_there(undistur
 
     trainer.STATUS_SECONDS, kept = 0.0, trainer.STATUS_SECONDS
     try:
-        with pytest.raises(trainer.Interrupted, match="run it again to go on"):
+        with pytest.raises(Interrupted, match="run it again to go on"):
             trainer.train(first, 0, runs, stop=stop, watch=watch)
     finally:
         trainer.STATUS_SECONDS = kept

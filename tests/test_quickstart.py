@@ -12,6 +12,7 @@ import pytest
 import torch
 from scipy.cluster.vq import kmeans2
 
+from genae import checkpoint
 from genae.context import Context
 from genae.data.dataset import Splits
 from genae.data.datasets import open_dataset
@@ -29,13 +30,19 @@ pytestmark = pytest.mark.quickstart
 def quickstart(repository, tmp_path_factory):
     """The folder in which the quickstart has run, when its command began, and how long it took."""
     root = tmp_path_factory.mktemp("a clone") / "with a space"
-    (root / "experiments").mkdir(parents=True)
-    shutil.copy(repository / "setup.cfg", root)
-    shutil.copy(repository / "experiments" / "quickstart.yaml", root / "experiments")
+    for path in tracked(repository, "setup.cfg", "experiments", "baselines", "results", "reports"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(repository / path, root / path)
     began = time.time()
     done = command(root)
     assert done.returncode == 0, done.stdout + done.stderr
     return root, began, time.time() - began
+
+
+def tracked(repository: Path, *places: str) -> list[str]:
+    """What a clone would hold of these places."""
+    listed = subprocess.run(["git", "ls-files", *places], cwd=repository, capture_output=True, text=True, check=True)
+    return listed.stdout.splitlines()
 
 
 def command(root: Path) -> subprocess.CompletedProcess:
@@ -63,8 +70,11 @@ def test_every_checkpoint_was_written_after_the_command_began(quickstart):
     experiment = load(root / "experiments" / "quickstart.yaml")
     for run in experiment.runs:
         (place,) = directories(run, Folders(root).runs)
-        assert min(path.stat().st_mtime for path in place.checkpoints.glob("*.pt")) > began
-        assert all(record["time"] > began for record in records(root).values() if record["identity"] == run.identity)
+        written = {checkpoint.read(path).digest for path in place.checkpoints.glob("*.pt") if path.stat().st_mtime > began}
+        mine = [record for (row, _), record in records(root).items() if row == run.row]
+        assert len(mine) == 4
+        assert {record["checkpoint"] for record in mine} <= written
+        assert all(record["time"] > began for record in mine)
 
 
 def test_git_tracks_none_of_its_results(repository):

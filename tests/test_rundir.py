@@ -99,3 +99,28 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
         rundir.write_json(path, {"images_seen": object()})
     assert rundir.read_json(path) == {"images_seen": 1}
     assert rundir.read_json(tmp_path / "none.json") is None
+
+
+def test_a_worker_that_died_for_a_command_is_known_to_that_command_only(tmp_path):
+    dead = {"host": rundir.socket.gethostname(), "pid": 2**22 + 1, "started": "1", "token": "t", "command": 17.0}
+    rundir.write_json(tmp_path / "owner.json", dead)
+    assert RunDir(tmp_path).died_for(17.0)["pid"] == dead["pid"]
+    assert RunDir(tmp_path).died_for(18.0) is None
+    with RunDir(tmp_path).claim(18.0):
+        assert RunDir(tmp_path).died_for(18.0) is None
+
+
+def test_whoever_lost_the_directory_finds_out(tmp_path):
+    directory = RunDir(tmp_path)
+    with directory.claim():
+        directory.check_held()
+        rundir.write_json(directory.owner, {"host": "elsewhere", "pid": 1, "started": "1", "token": "t"})
+        with pytest.raises(Taken, match="taken over by process 1 on elsewhere"):
+            directory.check_held()
+
+
+def test_warnings_are_kept_for_whoever_asks_later(tmp_path):
+    directory = RunDir(tmp_path / "run")
+    directory.warn("the processor changed")
+    assert directory.warnings_since(0) == ["the processor changed"]
+    assert directory.warnings_since(time.time() + 1) == []

@@ -1,6 +1,8 @@
 """What is done, what is to do, and who does it. The components are small ones registered by a module of the test's own."""
 
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -9,11 +11,14 @@ import yaml
 
 from genae import checkpoint, evaluator, results, rundir, study, trainer
 from genae.experiment import load
-from genae.trainer import Diverged, Stop
+from genae.stop import Stop
+from genae.trainer import Diverged
 
 MODULE = '''
 """Objectives that go wrong in known ways, and ones that do not."""
 
+import os
+import signal
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +55,15 @@ class Collapse(Objective):
     def terms(self, model, images, phase, generator):
         codes = 100 * model.prior(len(images), generator)
         return {"black": sum(part.square().sum() for part in model.parameters()) + model.decode(codes).mean()}
+
+
+@OBJECTIVES.add("die")
+@dataclass(kw_only=True)
+class Dies(Objective):
+    """Is killed at its first step, as by a machine out of memory."""
+
+    def terms(self, model, images, phase, generator):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @OBJECTIVES.add("raise")
@@ -128,7 +142,7 @@ def test_a_loss_that_is_no_number_stops_the_run_at_the_next_logged_line(project)
 def test_weights_that_are_no_numbers_never_reach_a_checkpoint(project):
     experiment = load(project({"row": row("nan")}), overrides=["compute.checkpoint_seconds=0.000001"])  # after every step
     run, runs = experiment.runs[0], study.Folders(experiment.root).runs
-    with pytest.raises(Diverged, match=r"by 110 images, the weights .* NaN .*; the last good checkpoint is 0000000100.pt"):
+    with pytest.raises(Diverged, match=r"by 110 images, model.* NaN .*; the last good checkpoint is 0000000100.pt"):
         trainer.train(run, 0, runs)
     kept = checkpoint.latest(study.directories(run, runs)[0].checkpoints)
     assert kept.state["images_seen"] == 100
@@ -257,3 +271,96 @@ def test_the_same_seed_gives_the_same_weights_in_another_folder(project, tmp_pat
     second = work(load(path))
     kept = checkpoint.latest(next((tmp_path / "elsewhere").glob("*/checkpoints")))
     assert kept.digest == checkpoint.latest(next(second.runs.glob("*/checkpoints"))).digest
+
+
+def write(path: Path, change) -> Path:
+    """The experiment file with `change` made to what is in it."""
+    text = yaml.safe_load(path.read_text())
+    change(text)
+    path.write_text(yaml.safe_dump(text, sort_keys=False))
+    return path
+
+
+def test_settings_may_go_back_and_forth_between_commands(project):
+    path = project({"row": row("plain")})
+    values = []
+    for count in (20, 10, 20):
+        write(path, lambda text, count=count: text["shared"].update(metrics=[{"name": "mse", "num_images": count}]))
+        experiment = load(path)
+        folders = work(experiment)
+        assert study.outstanding(experiment, folders) == []
+        values.append({record["value"] for record in results.read(folders.records("study/table"))})
+    assert len(values[1]) == 2  # both are kept
+    assert values[2] == values[1]
+
+
+def test_rows_of_one_identity_with_different_pictures_get_both(project):
+    rows = {
+        "one": row("plain") | {"figures": [{"name": "samples"}]},
+        "two": row("plain") | {"figures": [{"name": "samples", "rows": 2}]},
+    }
+    experiment = load(project(rows))
+    folders = work(experiment)
+    (place,) = {study.directories(run, folders.runs)[0].path for run in experiment.runs}
+    assert len(list((place / "figures").glob("samples*.png"))) == 2
+    assert all(study.next_task(run, folders.runs) is None for run in experiment.runs)
+
+
+def test_a_renamed_row_keeps_its_numbers(project):
+    path = project({"one": row("plain")})
+    folders = work(load(path))
+    shutil.rmtree(folders.runs)
+    write(path, lambda text: text.update(rows={"renamed": text["rows"]["one"]}))
+    experiment = load(path)
+    assert study.outstanding(experiment, folders) == []
+    study.collect(experiment, folders)
+    assert "renamed" in {record["row"] for record in results.read(folders.records("study/table"))}
+
+
+def test_an_old_model_is_not_recorded_as_trained_on_new_data(project, monkeypatch):
+    experiment = load(project({"row": row("plain")}))
+    run, runs = experiment.runs[0], study.Folders(experiment.root).runs
+    trainer.train(run, 0, runs)
+    original = evaluator.open_dataset
+    monkeypatch.setattr(evaluator, "open_dataset", lambda spec, split: original(spec, "test"))
+    with pytest.raises(ValueError, match="was trained on other data"):
+        evaluator.evaluate(run, runs)
+
+
+def test_a_worker_that_is_killed_by_its_run_does_not_sink_the_others(project):
+    path = project({"dying": row("die"), "good": row("plain")})
+    done = subprocess.run(
+        [sys.executable, "-m", "genae", "run", path.name, "--jobs", "2"],
+        cwd=path.parent,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "failed: dying/fashion-mnist/s0: the process that worked on it died" in done.stderr
+    assert "Traceback" not in done.stderr
+    (record,) = results.read(path.parent / "results/study/table.jsonl")
+    assert record["row"] == "good"
+
+
+def test_a_metric_that_comes_to_no_number_is_a_failure(project, monkeypatch):
+    experiment = load(project({"row": row("plain")}))
+    monkeypatch.setattr("genae.metrics.reconstruction.ReconstructionMetric.measure", lambda *_: {"mse": float("nan")})
+    began = time.time()
+    folders = work(experiment)
+    assert "column 'mse' came to {'mse': nan}" in study.failure_since(experiment.runs[0], folders.runs, began).reason
+    assert results.read(folders.records("study/table")) == []
+
+
+def test_a_learning_rate_for_nothing_is_refused_before_the_first_step(project):
+    path = project({"row": row("plain")})
+
+    def misspell(text):
+        schedule = text["rows"]["row"]["stages"]["first"]["schedule"]
+        later = schedule["phases"][0] | {"learning_rate": {"encodr": 0.001, "decoder": 0.001}}
+        schedule["phases"] = [schedule["phases"][0] | {"kimg": 0.1}, later]
+
+    run = load(write(path, misspell)).runs[0]
+    with pytest.raises(ValueError, match=r"phases\[1\].*'encodr'; did you mean 'encoder'"):
+        trainer.train(run, 0, study.Folders(path.parent).runs)

@@ -59,6 +59,7 @@ class Automodulator(Objective):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"encode", "layers"})
+    later_groups: ClassVar[frozenset[str]] = frozenset({"robust"})
 
     reconstruction: Literal["robust", "l1", "l2"] = "robust"
     reconstruction_weight: float = 10.0

@@ -36,9 +36,11 @@ class Objective:
     """What a stage trains for.
 
     needs: what the model must provide (see models/autoencoder.py).
+    later_groups: parameter groups that appear only once training has begun, which a learning_rate may name all the same.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"encode"})
+    later_groups: ClassVar[frozenset[str]] = frozenset()
 
     def updates(self, model: Generator) -> list[Update]:
         """The updates of a step, in the order in which they are taken.
