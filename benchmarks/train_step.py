@@ -1,8 +1,8 @@
 """The automodulator's training step against the convolutions inside it.
 
 Every convolution call of a recorded step, forward and backward, blur included, is replayed on its own tensors with the same
-gradients asked for, alternating with whole steps (encoder and decoder updates, Adam, moving average). The ratio is what all
-else costs: 1.0 would be a step made of nothing but convolutions.
+gradients asked for, alternating with whole steps of `genae.training` (its draws, encoder and decoder updates, Adam, moving
+average, sums of the loss terms). The ratio is what all else costs: 1.0 would be a step of nothing but convolutions.
 
     python benchmarks/train_step.py [--threads 1 2] [--repeats 8]
 """
@@ -17,10 +17,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from genae.registry import MODELS, OBJECTIVES
-from genae.schedule import Phase
+from genae.schedule import PhaseSettings, Schedule
+from genae.spec import StageSpec
+from genae.training import Training
 
 BATCH_SIZE = 32
-SEEDS = range(4)  # of the steps of one round: the split j, and with it the convolutions, differ by seed
+STEPS = range(4)  # of one round: the split j, and with it the convolutions, differ by step
 
 
 @dataclass(frozen=True)
@@ -60,44 +62,30 @@ class _Convolutions(TorchDispatchMode):
 
 
 def training_step(case: Case, mixed_fakes: str) -> Callable[[int], None]:
-    """step(seed): both updates, with Adam, and the decoder's moving average."""
+    """step(number): a whole step as `genae run` takes it, which repeats its draws when it is given the same number again."""
     settings = {"latent_dim": 64, "channels": [case.width], "noise": case.full}
     shape = (3, case.resolution, case.resolution)
-    model = MODELS.build({"name": "automodulator", **settings}, shape).to(memory_format=torch.channels_last).train()
-    average = [parameter.detach().clone() for parameter in model.decoder.parameters()]
+    model = MODELS.build({"name": "automodulator", **settings}, shape).to(memory_format=torch.channels_last)
 
     reconstruction = "robust" if case.full else "l1"
-    objective = OBJECTIVES.build({"name": "automodulator", "reconstruction": reconstruction, "mixed_fakes": mixed_fakes})
-    phase = Phase(
-        index=0,
-        resolution=case.resolution,
-        fade=1.0,
-        settled=True,
-        batch_size=BATCH_SIZE,
-        learning_rate=1e-3,
-        margin=0.5,
-        images_seen=0,
-        epoch=0.0,
+    stage = StageSpec(
+        name="autoencoder",
+        objective={"name": "automodulator", "reconstruction": reconstruction, "mixed_fakes": mixed_fakes},
+        schedule=Schedule(
+            total_kimg=1,
+            phases=(PhaseSettings(resolution=case.resolution, batch_size=BATCH_SIZE, learning_rate=1e-3, margin=0.5),),
+        ),
+        optimizer={"name": "adam", "betas": (0.0, 0.99), "eps": 1e-8, "weight_decay": 0.0},
+        average={"parts": ["decoder"], "decay_per_step": 0.999},
+        identity="",
     )
-    objective.updates(model)
-    objective.enter(phase)
-    updates = objective.updates(model)
-    moved = [[p for group in update.parameters.values() for p in group] for update in updates]
-    optimizers = [torch.optim.Adam(parameters, lr=1e-3, betas=(0.0, 0.99), fused=True) for parameters in moved]
+    training = Training(model, OBJECTIVES.build(stage.objective), stage, seed=0)
+    phase = stage.schedule.at(0)
     images = torch.rand(BATCH_SIZE, *shape).mul(2).sub(1).contiguous(memory_format=torch.channels_last)
 
-    def step(seed: int) -> None:
-        torch.manual_seed(seed)
-        generator = torch.Generator().manual_seed(seed)
-        for update, parameters, optimizer in zip(updates, moved, optimizers, strict=True):
-            model.requires_grad_(False)
-            for parameter in parameters:
-                parameter.requires_grad_(True)
-            terms = update.terms(model, images, phase, generator)
-            optimizer.zero_grad()
-            torch.stack(list(terms.values())).sum().backward()
-            optimizer.step()
-        torch._foreach_lerp_(average, [p.detach() for p in model.decoder.parameters()], 0.001)
+    def step(number: int) -> None:
+        training.images_seen = BATCH_SIZE * number  # what its draws are keyed by
+        training.step(images, phase)
 
     return step
 
@@ -111,22 +99,22 @@ def seconds(action: Callable[[], object]) -> float:
 def measure(case: Case, mixed_fakes: str, repeats: int) -> tuple[float, float]:
     """Median seconds of a step, and of its convolutions alone."""
     step = training_step(case, mixed_fakes)
-    for seed in 3 * list(SEEDS):  # fill the image pool and Adam's state
-        step(seed)
+    for number in 3 * list(STEPS):  # fill the image pool and Adam's state
+        step(number)
     with _Convolutions() as recorded:
-        for seed in SEEDS:
-            step(seed)
+        for number in STEPS:
+            step(number)
 
     def steps() -> None:
-        for seed in SEEDS:
-            step(seed)
+        for number in STEPS:
+            step(number)
 
     def convolutions() -> None:
         for call in recorded.calls:
             call()
 
     pairs = [(seconds(steps), seconds(convolutions)) for _ in range(repeats + 1)][1:]
-    whole, alone = (statistics.median(times) / len(SEEDS) for times in zip(*pairs, strict=True))
+    whole, alone = (statistics.median(times) / len(STEPS) for times in zip(*pairs, strict=True))
     return whole, alone
 
 
