@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genae.precision import at_least_float32
+
 
 def slerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
     """Spherical interpolation of directions, with norms interpolated linearly (Shoemake, 1985; Karras et al., 2019, A.2).
@@ -56,8 +58,8 @@ class Sphere:
         return self.project(torch.randn(n, self.dim, generator=generator, device=generator.device))
 
     def project(self, codes: Tensor) -> Tensor:
-        """Raw encoder output -> codes of norm 1."""
-        return F.normalize(codes, dim=-1)
+        """Raw encoder output -> codes of norm 1, to more digits than a half-precision network has."""
+        return F.normalize(at_least_float32(codes), dim=-1)
 
     def interpolate(self, a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
         """The point at t in [0, 1] of the great circle from a to b."""

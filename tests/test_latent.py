@@ -48,6 +48,12 @@ def test_sphere_samples_have_norm_one_and_mean_zero():
     assert codes.mean(0).abs().max() < 5 / math.sqrt(16 * 4000)  # each coordinate has variance 1/16; five standard errors
 
 
+def test_codes_of_a_half_precision_encoder_have_norm_one_to_float32():
+    codes = Sphere(6).project(draw(0).to(torch.bfloat16))
+    assert codes.dtype == torch.float32
+    torch.testing.assert_close(codes.norm(dim=1), torch.ones(50))
+
+
 def test_gaussian_samples_have_unit_covariance():
     codes = Gaussian(4).sample(20000, torch.Generator().manual_seed(0))
     torch.testing.assert_close(codes.T.cov(), torch.eye(4), atol=0.05, rtol=0)

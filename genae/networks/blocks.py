@@ -43,8 +43,10 @@ def fixed_weights(model: nn.Module) -> Iterator[None]:
     power iteration and one rescaling. Gradients flow from all passes into the parameters. Inside itself it does nothing.
     """
     convolutions = [part for part in model.modules() if isinstance(part, NormalizedConv2d) and part.fixed is None]
+    device = convolutions[0].weight.device.type if convolutions else "cpu"
     try:
-        with torch.enable_grad():  # a pass without gradients may come first, and one that needs them later
+        # A pass without gradients may come first, and one that needs them later. Norms keep all their digits.
+        with torch.enable_grad(), torch.autocast(device, enabled=False):
             for convolution in convolutions:
                 convolution.fixed = convolution.normalized_weight()
         yield
