@@ -32,9 +32,8 @@ def json_schema() -> dict[str, Any]:
         metric=_ref("metric"),
         data={**TEXT, "description": "the short name of the data set whose runs it measures"},
         measure_on={
-            "type": "object",
-            "description": "another data set to measure on, with split and count",
-            "required": ["name"],
+            **_or_null({"type": "object", "required": ["name"]}),
+            "description": "another data set to measure on, with split and count; null for the run's own",
         },
     )
     on = _named(_or_null(_mapping("What holds on one data set only.", **_trained())))

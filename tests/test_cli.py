@@ -106,12 +106,16 @@ def test_ctrl_c_stops_with_a_checkpoint_and_says_how_to_go_on(project):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # these tests may run where it is ignored
     )
-    deadline = time.monotonic() + 90
-    while len(list(project.glob("results/runs/*/status.json"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.killpg(command.pid, signal.SIGINT)  # as a terminal does: to every process of the command
-    output, _ = command.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 90
+        while len(list(project.glob("results/runs/*/status.json"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(command.pid, signal.SIGINT)  # as a terminal does: to every process of the command
+        output, _ = command.communicate(timeout=60)
+    finally:
+        command.kill()  # its workers end with it
     assert command.returncode == 130, output
     assert "run the same command again to go on" in output
     assert "Traceback" not in output

@@ -131,6 +131,7 @@ def test_fid_is_that_of_pytorch_fids_own_command_over_the_pngs(project):
     assert record["protocol"]["weights"]["published"] is False
 
 
+@pytest.mark.filterwarnings("ignore:The parameter 'pretrained' is deprecated", "ignore:Arguments other than a weight enum")
 def test_lpips_is_that_of_the_lpips_package_over_the_pngs(project):
     import lpips
     from torchvision.transforms.functional import to_tensor
