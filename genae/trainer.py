@@ -181,12 +181,14 @@ def _describe(run: RunSpec, index: int, directory: RunDir) -> None:
 
 def _threads(run: RunSpec, directory: RunDir) -> int:
     """The run's thread count, kept from its first start: another count rounds differently."""
-    kept = (read_json(directory.run) or {}).get("threads")
-    if kept is not None and kept != run.compute.threads:
-        raise ValueError(
-            f"{directory.path.name} was begun with {kept} threads and would not be the same run with {run.compute.threads}: "
-            f"give compute.threads={kept}, or move the directory away"
-        )
+    kept = (read_json(directory.run) or {}).get("threads", run.compute.threads)
+    if kept == run.compute.threads:
+        return kept
+    changed = f"{directory.path.name} was begun with {kept} threads and would not be the same run with {run.compute.threads}"
+    if not run.compute.threads_may_change:
+        ways = f"give compute.threads={kept}, or compute.threads_may_change=true to go on all the same"
+        raise ValueError(f"{changed}: {ways}")
+    directory.warn(f"{changed}: its weights will differ from an undisturbed run's by rounding")
     return run.compute.threads
 
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from genae import checkpoint, evaluator, results, rundir, study, trainer
@@ -239,6 +240,10 @@ def test_a_resume_with_another_thread_count_is_refused(project):
     trainer.train(load(path).runs[0], 0, runs)
     with pytest.raises(ValueError, match=r"was begun with 1 threads .* give compute.threads=1"):
         trainer.train(load(path, overrides=["compute.threads=2"]).runs[0], 0, runs)
+    told = load(path, overrides=["compute.threads=2", "compute.threads_may_change=true"]).runs[0]
+    place = trainer.train(told, 0, runs)
+    torch.set_num_threads(1)
+    assert len(place.warnings_since(0)) == 1
 
 
 def test_an_untrained_row_is_measured_as_it_is(project):
