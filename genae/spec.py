@@ -16,9 +16,9 @@ class Compute:
     """How a run is computed. Of this only `precision` changes what a run is, and belongs to its identity.
 
     threads: of one run; a resume keeps them, unless threads_may_change (its weights then differ by rounding).
-    device: "auto" is the GPU where there is one.  precision: of the network's arithmetic while training.  compile: torch.compile.
-    checkpoint_seconds: between checkpoints.  log_kimg: thousands of images between lines of progress.jsonl.
-    jobs: runs side by side; null lets the command line say.
+    device: "auto" is the GPU where there is one.  precision: of the network's arithmetic while training.
+    compile: torch.compile.  checkpoint_seconds: between checkpoints.  log_kimg: thousands of images between lines of
+    progress.jsonl.  jobs: runs side by side; null lets the command line say.
     """
 
     threads: int = 1
