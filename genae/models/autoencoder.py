@@ -5,8 +5,8 @@ Generator or an Autoencoder.
 
 An encoder is a module `encoder(images, growth) -> raw codes [N, D]`, a decoder a module `decoder(codes, growth) -> images`; the
 latent space turns raw codes into codes. A layered decoder (modulated block by block) takes `[N, L, D]` too, one code per block,
-and has `num_layers`, `layers_at(growth)`, `canvas(codes, upto, growth)` and `with_canvas(codes, upto, growth)`. A network that
-is grown says so by `grows = True`.
+and has `num_layers`, `layer_resolutions`, `layers_at(growth)`, `canvas(codes, upto, growth)` and `with_canvas(codes, upto,
+growth)`. A network that is grown says so by `grows = True`.
 """
 
 import torch
@@ -36,6 +36,13 @@ class Generator(nn.Module):
     def num_layers(self) -> int:
         """L of codes `[N, L, D]`: the resolution blocks of the full decoder, grown or not; 1 for a decoder without layers."""
         return getattr(self.decoder, "num_layers", 1)
+
+    @property
+    def layer_resolutions(self) -> tuple[int, ...]:
+        """The resolution at which each of the L layers works, as (4, 8, 16): what "coarse" and "fine" layers are told by."""
+        if "layers" not in self.provides:
+            raise ValueError("this decoder has no layers")
+        return self.decoder.layer_resolutions
 
     def layers_at(self, growth: Growth | None = None) -> int:
         """N <= L: the blocks that images at `growth` pass through; 1 for a decoder without layers."""

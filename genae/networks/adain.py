@@ -108,6 +108,11 @@ class AdaInDecoder(nn.Module):
         """L: the blocks of the full network."""
         return len(self.blocks)
 
+    @property
+    def layer_resolutions(self) -> tuple[int, ...]:
+        """Where each of the L layers works: 4, 8, ..."""
+        return tuple(self.resolutions)
+
     def layers_at(self, growth: Growth | None = None) -> int:
         """N: the blocks grown at `growth`."""
         return newest_block(self.resolutions, growth)[0] + 1
