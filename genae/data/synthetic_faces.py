@@ -18,7 +18,7 @@ import numpy as np
 from genae.data.drawing import Canvas, curved_band, ellipse, ring, slab
 from genae.randomness import seed_for
 
-REVISION = 1  # raised when the same factors come to draw other pixels
+REVISION = 2  # raised when the same factors come to draw other pixels
 RESOLUTIONS = (16, 32, 64, 128, 256)
 _DRAWN_AT_LEAST = 64  # smaller faces are averaged from this, as thin lines need it
 _PIXELS_AT_ONCE = 65_536  # faces are drawn in groups whose planes stay in a core's cache
@@ -197,17 +197,17 @@ def _draw_group(values: Mapping[str, np.ndarray], resolution: int) -> np.ndarray
         canvas.paint(*ellipse(x, eye_level + 0.005, 0.085 * squeeze, 0.088), _IRIS)
         canvas.paint(*ellipse(x, eye_level + 0.005, 0.05 * squeeze, 0.052), _BLACK)
         canvas.paint(*ellipse(x, eye_level - 0.035, 0.024 * squeeze, 0.024), _WHITE)
-        tilt = side * given["eyebrows"] * -0.075
-        canvas.paint(*curved_band(x, eye_level - 0.2, 0.17 * squeeze, 0.036, tilt, -0.03), hair * 0.7)
+        tilt = side * given["eyebrows"] * -0.14
+        canvas.paint(*curved_band(x, eye_level - 0.22, 0.18 * squeeze, 0.055, tilt, -0.03), hair * 0.7)
 
     # Nose and mouth. Lips about an opening; their ends rise in a smile.
     canvas.paint(*ellipse(across(0, 1.12), middle + 0.19, 0.085 * narrowing(), 0.055), skin * 0.74)
     canvas.paint(*ellipse(across(0, 1.18), middle + 0.165, 0.07 * narrowing(), 0.055), skin * 0.97)
     smile, opened = given["expression"].astype(np.float64), given["mouth_opening"].astype(np.float64)
-    mouth_x, mouth_y = across(0, 1.02), middle + 0.4 + 0.08 * narrow
-    mouth_width, bend = 0.27 * narrowing() * (0.92 + 0.08 * smile), -0.13 * smile
-    canvas.paint(*curved_band(mouth_x, mouth_y, mouth_width, 0.05 + 0.075 * opened, 0.0, bend), _LIPS)
-    canvas.paint(*curved_band(mouth_x, mouth_y, mouth_width * 0.84, 0.01 + 0.075 * opened, 0.0, bend * 0.7), _MOUTH)
+    mouth_x, mouth_y = across(0, 1.02), middle + 0.41 + 0.07 * narrow
+    mouth_width, bend = 0.3 * narrowing() * (0.92 + 0.08 * smile), -0.22 * smile
+    canvas.paint(*curved_band(mouth_x, mouth_y, mouth_width, 0.055 + 0.115 * opened, 0.0, bend), _LIPS)
+    canvas.paint(*curved_band(mouth_x, mouth_y, mouth_width * 0.84, 0.01 + 0.115 * opened, 0.0, bend * 0.7), _MOUTH)
 
     # Glasses: two lenses, their frames and a bridge.
     for side in (-1, 1):
@@ -215,7 +215,7 @@ def _draw_group(values: Mapping[str, np.ndarray], resolution: int) -> np.ndarray
         lens = across(angle, 1.04), eye_level + 0.01, 0.205 * narrowing(angle) / np.cos(_EYE_ANGLE), 0.185
         canvas.paint(*ellipse(*lens), _LENS, 0.3 * (glasses == 1))
         canvas.paint(*ellipse(*lens), _FRAME, 0.93 * dark)
-        canvas.paint(*ring(*lens, 0.027), _FRAME, worn)
+        canvas.paint(*ring(*lens, 0.045), _FRAME, worn)
     gap = (across(_EYE_ANGLE, 1.04) - across(-_EYE_ANGLE, 1.04)) / 2 - 0.19 * narrowing()
     canvas.paint(*slab(across(0, 1.08), eye_level - 0.02, gap.clip(0.02), 0.025), _FRAME, worn)
     return canvas.planes
@@ -233,7 +233,7 @@ def _background(values: Mapping[str, np.ndarray], resolution: int) -> np.ndarray
     axis = (np.arange(resolution) + 0.5) * (2 / resolution) - 1
     wave = (np.cos(frequency * axis) * np.sinc(frequency / np.pi / resolution)).astype(np.float32)
     flat = np.ones_like(wave)
-    down = np.stack([flat * 0, wave * 0.13, flat * 0.13, wave * 0.2])[values["texture"]]  # [n, R]
+    down = np.stack([flat * 0, wave * 0.2, flat * 0.2, wave * 0.26])[values["texture"]]  # [n, R]
     along = np.stack([flat, flat, wave, wave])[values["texture"]]
     pattern = 1 + down[:, :, None] * along[:, None, :]
     return (_ramp(_BACKGROUND, values["background_color"]).astype(np.float32) * pattern).clip(0, 1)
