@@ -1,5 +1,6 @@
 """The state of one stage's training, and the step that moves it."""
 
+from collections import Counter
 from contextlib import nullcontext
 from typing import Any
 
@@ -99,7 +100,8 @@ class Training:
         names = list(self.sums)
         values = (torch.stack([self.sums[name].double() for name in names]) / self.steps).tolist() if names else []
         self.sums, self.steps = {}, 0
-        return dict(zip(names, values, strict=True))
+        times = Counter(update.name for update in self.updates)  # in each step
+        return {name: value / times[name.partition("/")[0]] for name, value in zip(names, values, strict=True)}
 
     def _set_up_updates(self) -> None:
         """Ask the objective for its updates; optimisers keep what they know of parameters that are still there."""
@@ -107,6 +109,8 @@ class Training:
         self.updates, self.optimizers = self.objective.updates(self.model), {}
         settings = {key: value for key, value in self.stage.optimizer.items() if key != "name"}
         for update in self.updates:
+            if update.name in self.optimizers:  # listed again, to be taken again
+                continue
             parameters = update.parameters
             named = parameters if isinstance(parameters, dict) else {update.name: parameters}
             groups = [{"params": list(group), "name": name} for name, group in named.items()]

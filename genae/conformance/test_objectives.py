@@ -81,18 +81,19 @@ class Training:
         self.objective: Objective = OBJECTIVES.build({"name": objective, **OBJECTIVES[objective].small})
         self.learning_rate = learning_rate
         self.phase_index = -1
-        self.optimizers: list[torch.optim.Optimizer] = []
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.list_updates()
 
     def list_updates(self) -> None:
         """Ask for the updates, keeping what the optimisers know of parameters that are still there."""
         self.updates = self.objective.updates(self.model)
-        known = {p: state for optimizer in self.optimizers for p, state in optimizer.state.items()}
-        self.optimizers = [
-            torch.optim.Adam(parameters_of(update), lr=self.learning_rate, betas=(0.0, 0.99)) for update in self.updates
-        ]
-        for update, optimizer in zip(self.updates, self.optimizers, strict=True):
-            optimizer.state.update({p: known[p] for p in parameters_of(update) if p in known})
+        known = {p: state for optimizer in self.optimizers.values() for p, state in optimizer.state.items()}
+        listed = {update.name: parameters_of(update) for update in self.updates}  # one that is listed twice has one optimiser
+        self.optimizers = {
+            name: torch.optim.Adam(parameters, lr=self.learning_rate, betas=(0.0, 0.99)) for name, parameters in listed.items()
+        }
+        for name, optimizer in self.optimizers.items():
+            optimizer.state.update({p: known[p] for p in listed[name] if p in known})
 
     def begin(self, phase: Phase) -> None:
         if phase.index != self.phase_index:
@@ -112,18 +113,18 @@ class Training:
         torch.manual_seed(number)
         generator = torch.Generator().manual_seed(number)
         found = []
-        for update, optimizer in zip(self.updates, self.optimizers, strict=True):
+        for update in self.updates:
             found.append(self.terms(update, number if images is None else images, phase, generator))
             sum(found[-1].values()).backward()
-            optimizer.step()
-            optimizer.zero_grad()
+            self.optimizers[update.name].step()
+            self.optimizers[update.name].zero_grad()
         return found
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "model": self.model.state_dict(),
             "objective": self.objective.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "phase_index": self.phase_index,
         }
 
@@ -131,8 +132,8 @@ class Training:
         self.model.load_state_dict(state["model"])
         self.objective.load_state_dict(state["objective"])
         self.list_updates()
-        for optimizer, known in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(known)
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
         self.phase_index = state["phase_index"]
 
 
@@ -172,14 +173,14 @@ def test_an_update_reaches_all_its_parameters_in_use_and_a_step_changes_no_other
         in_use = used_parameters(training.model, phase)
         everything = {p for update in training.updates for p in parameters_of(update)} | set(training.model.parameters())
         in_updates = set()
-        for update, optimizer in zip(training.updates, training.optimizers, strict=True):
+        for update in training.updates:
             before = {p: p.detach().clone() for p in everything}
             sum(training.terms(update, number, phase, torch.Generator().manual_seed(0)).values()).backward()
             own = set(parameters_of(update))
             # The harness has frozen the rest of the model, so this is that nothing is missed; the other half is below.
             assert own & in_use <= {p for p in everything if p.grad is not None}
-            optimizer.step()
-            optimizer.zero_grad()
+            training.optimizers[update.name].step()
+            training.optimizers[update.name].zero_grad()
             changed = {p for p in everything if not torch.equal(p, before[p])}
             assert changed, f"update {update.name!r} changes nothing"
             assert changed <= own, f"update {update.name!r} writes to parameters that it does not list"

@@ -24,6 +24,8 @@ class Update:
     parameters: what it moves, a list or named groups (a phase's learning_rate may name them).
     terms: (model, images, phase, generator) -> {name: weighted scalar}; the trainer calls it after the update before it has
     stepped, and lowers the sum. Everything else is frozen meanwhile, so gradients reach exactly `parameters`.
+
+    One that is listed several times is taken several times in a step, by one optimiser; its terms are logged as their mean.
     """
 
     name: str
