@@ -8,6 +8,7 @@ import functools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -68,18 +69,31 @@ class EqualizedConv2d(NormalizedConv2d):
         return self.weight * self.scale
 
 
+SpectralVectors = Literal["constant", "differentiated"]
+
+
 class SpectralConv2d(NormalizedConv2d):
     """Spectral normalisation (Miyato et al., 2018): the weight over its largest singular value, by power iteration.
 
-    As in that paper, no gradient flows through the singular vectors (it does in the released automodulator, which has its own
-    version). `left` is the running left vector; a use in train mode moves it by one iteration, one in eval mode leaves it. The
-    released code moves it in every forward pass; under `fixed_weights`, as here in training, it moves once per update.
+    vectors: as in that paper, no gradient flows through the singular vectors; "differentiated", it flows through the iteration
+    that they come from, as in the released automodulator, which has its own version. `left` is the running left vector; a use
+    in train mode moves it by one iteration, one in eval mode leaves it. The released code moves it in every forward pass; under
+    `fixed_weights`, as here in training, it moves once per update.
     """
 
     left: Tensor
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, padding: int = 0) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        padding: int = 0,
+        *,
+        vectors: SpectralVectors = "constant",
+    ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, padding=padding)
+        self.vectors = vectors
         nn.init.kaiming_normal_(self.weight)
         nn.init.zeros_(self.bias)
         self.register_buffer("left", F.normalize(torch.randn(out_channels), dim=0))
@@ -88,9 +102,10 @@ class SpectralConv2d(NormalizedConv2d):
                 self.left.copy_(self._iterate()[0])
 
     def _iterate(self) -> tuple[Tensor, Tensor]:
-        """The singular vectors after one more power iteration, left [O] and right [kH kW I], outside the graph."""
-        matrix = self.weight.detach().permute(0, 2, 3, 1).flatten(1)  # [O, kH kW I], a view in channels_last
-        right = F.normalize(torch.mv(matrix.t(), self.left), dim=0)
+        """The singular vectors after one more power iteration, left [O] and right [kH kW I]."""
+        weight = self.weight.detach() if self.vectors == "constant" else self.weight
+        matrix = weight.permute(0, 2, 3, 1).flatten(1)  # [O, kH kW I], a view in channels_last
+        right = F.normalize(torch.mv(matrix.t(), self.left.clone()), dim=0)  # a copy, since `left` moves before the gradient
         return F.normalize(torch.mv(matrix, right), dim=0), right
 
     def normalized_weight(self) -> Tensor:

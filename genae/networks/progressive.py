@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genae.networks.blocks import SLOPE, Blur, SpectralConv2d, upsample
+from genae.networks.blocks import SLOPE, Blur, SpectralConv2d, SpectralVectors, upsample
 from genae.schedule import Growth
 
 FIRST_RESOLUTION = 4
@@ -69,13 +69,15 @@ class ToImages(nn.Module):
 class _EncoderBlock(nn.Module):
     """Two convolutions, then half the resolution."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, blur: bool, residual: bool) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, blur: bool, residual: bool, vectors: SpectralVectors) -> None:
         super().__init__()
-        self.first = SpectralConv2d(in_channels, out_channels, 3, padding=1)
-        self.second = SpectralConv2d(out_channels, out_channels, 3, padding=1)
+        self.first = SpectralConv2d(in_channels, out_channels, 3, padding=1, vectors=vectors)
+        self.second = SpectralConv2d(out_channels, out_channels, 3, padding=1, vectors=vectors)
         self.blur = Blur(out_channels) if blur else nn.Identity()
         self.residual = residual
-        self.skip = SpectralConv2d(in_channels, out_channels, 1) if residual and in_channels != out_channels else nn.Identity()
+        self.skip: nn.Module = nn.Identity()
+        if residual and in_channels != out_channels:
+            self.skip = SpectralConv2d(in_channels, out_channels, 1, vectors=vectors)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.leaky_relu_(self.first(x), SLOPE)
@@ -92,7 +94,7 @@ class ProgressiveEncoder(nn.Module):
 
     channels: at 4x4, 8x8, ...; the last holds for all further blocks.  blur, residual: what the paper's text says of its blocks
     ("binomial filtering", "two residual blocks") and the released network does not have; a residual block is
-    y = x + lrelu(conv(x)).
+    y = x + lrelu(conv(x)).  spectral_vectors: see SpectralConv2d.
     """
 
     grows = True
@@ -105,18 +107,20 @@ class ProgressiveEncoder(nn.Module):
         channels: Sequence[int] = PUBLISHED_CHANNELS,
         blur: bool = False,
         residual: bool = False,
+        spectral_vectors: SpectralVectors = "constant",
     ) -> None:
         super().__init__()
         self.resolutions = block_resolutions(shape)
         widths = block_channels(channels, len(self.resolutions))
         self.from_images = nn.ModuleList(nn.Conv2d(shape[0], width, 1) for width in widths)
         self.blocks = nn.ModuleList(  # blocks[i] takes features at resolutions[i + 1] to resolutions[i]
-            _EncoderBlock(wide, narrow, blur=blur, residual=residual) for narrow, wide in pairwise(widths)
+            _EncoderBlock(wide, narrow, blur=blur, residual=residual, vectors=spectral_vectors)
+            for narrow, wide in pairwise(widths)
         )
         self.last = nn.Sequential(
-            SpectralConv2d(widths[0], widths[0], 3, padding=1),
+            SpectralConv2d(widths[0], widths[0], 3, padding=1, vectors=spectral_vectors),
             nn.LeakyReLU(SLOPE, inplace=True),
-            SpectralConv2d(widths[0], outputs, FIRST_RESOLUTION),
+            SpectralConv2d(widths[0], outputs, FIRST_RESOLUTION, vectors=spectral_vectors),
         )
 
     def forward(self, images: Tensor, growth: Growth | None = None) -> Tensor:
