@@ -4,9 +4,13 @@
     L_theta = KL[q(z | x^)] + lambda_Z d_cos(z, phi(theta(z))) + L_j
 
 x^ are images from prior codes, a quarter of them from mixed codes z_AB; KL is that of a batch's moments to N(0, I). The
-reconstruction loss reaches the encoder only. All weights are in the paper's units (the released code's times ten). Where paper
-and released code disagree, a setting says so, and its default is what the paper states; where the paper is silent, what the
-released code does. The invariance loss of Sec. 3.3 (Eqs. 7-11) is not part of it yet.
+reconstruction loss reaches the encoder only. Where images x_1 and x_2 are known to differ in what the first layers carry alone,
+and their codes are z_1 and z_2, L_phi has two more terms (Sec. 3.3 and 4.3, Eqs. 7-11):
+
+    L_inv + L'_inv = d_rho(x_2, theta_{3:N}(theta_{1:2}(z_2), z_1)) + d_rho(x_1, theta_{3:N}(theta_{1:2}(z_1), z_2))
+
+All weights are in the paper's units (the released code's times ten). Where paper and released code disagree, a setting says so,
+and its default is what the paper states; where the paper is silent, what the released code does (docs/paper-and-code.md).
 """
 
 from dataclasses import dataclass
@@ -20,7 +24,7 @@ from genae.losses.distances import cosine, cosine_per_element, mean_absolute, me
 from genae.losses.divergences import kl_of_moments
 from genae.losses.robust import AdaptiveRobustLoss, grow
 from genae.models.autoencoder import Autoencoder, mix
-from genae.networks.blocks import fixed_weights
+from genae.networks.blocks import StyleMap, fixed_weights
 from genae.objectives.image_pool import ImagePool
 from genae.objectives.objective import Objective, Terms, Update
 from genae.randomness import on_host
@@ -31,7 +35,11 @@ LATENT_WEIGHT = {"cosine": 1.95, "per-element": 1000.0}
 LAYER_WEIGHT = {"norm": 1.0, "mean-square": 10.0}
 
 
-@OBJECTIVES.add("automodulator", small={"pool_size": 6}, added={"robust_maps": "pixel-and-channel"})
+@OBJECTIVES.add(
+    "automodulator",
+    small={"pool_size": 6},
+    added={"robust_maps": "pixel-and-channel", "invariance": "none", "invariance_layers": 2},
+)
 @dataclass(kw_only=True)
 class Automodulator(Objective):
     """Eq. 6 of Heljakka et al. (2020). The margin M_gap is the phase's.
@@ -53,6 +61,14 @@ class Automodulator(Objective):
     (released: never a mix that is none), N being the layers grown.  mixed_share_*: of the batch, from mixed codes (released:
     0.25 and 0.5).  mixed_fakes: x^ of a mix is decoded from the re-encoded z_AB as Eq. 6 reads, or is the "direct" decode of
     two codes (released).
+
+    Invariance.  invariance: x_1 is the first half of the batch, and its mirror image x_2 takes the place of the other half (of
+    an odd batch, one image is left out). "added": Eqs. 10 and 11 are added to L_phi (the paper), each weighed as the
+    reconstruction is, of which it is a generalisation; not before the decoder has grown a layer that z_1 and z_2 can exchange.
+    "replacing" (released): they stand in the place of the reconstruction from the start, the decoder's style maps g_i learn
+    from them in the encoder's update too (its group "styles"), and KL[q(z | x)] is the mean over the two halves.
+    invariance_layers: how many layers take the code of their own image, 2 in Eqs. 10 and 11. Meant for a model with
+    `extra_layer` and without `noise`.
 
     pool_size: the encoder sees some older fakes, swapped with p = 0.5 out of this many, once a phase has settled; half as many
     from 256x256; 0 for none.
@@ -80,6 +96,8 @@ class Automodulator(Objective):
     mixed_share_decoder: float = 0.25
     mixed_fakes: Literal["re-encoded", "direct"] = "re-encoded"
     pool_size: Annotated[int, Ge(0)] = 200
+    invariance: Literal["none", "added", "replacing"] = "none"
+    invariance_layers: Annotated[int, Ge(1)] = 2
 
     def __post_init__(self) -> None:
         for name in ("mixed_share_encoder", "mixed_share_decoder"):
@@ -93,13 +111,19 @@ class Automodulator(Objective):
         self._channels = 0
 
     def updates(self, model: Autoencoder) -> list[Update]:
-        """The encoder's update (groups "encoder" and "robust"), then the decoder's."""
+        """The encoder's update (groups "encoder", "robust" and "styles"), then the decoder's."""
         if not self._channels:
             self._device, self._channels = model.device, _image_channels(model)
         encoder = {"encoder": list(model.encoder.parameters())}
         if self._robust is not None:
             learned = [self._robust.raw_alpha, self._robust.raw_scale]
             encoder["robust"] = learned if self.robust_scale == "learned" else learned[:1]
+        if self.invariance != "none" and self.invariance_layers >= model.num_layers:
+            raise ValueError(
+                f"invariance_layers must be below the decoder's {model.num_layers} layers; not {self.invariance_layers}"
+            )
+        if self.invariance == "replacing":
+            encoder["styles"] = _style_maps(model.decoder)
         return [
             Update("encoder", encoder, self._encoder_terms),
             Update("decoder", {"decoder": list(model.decoder.parameters())}, self._decoder_terms),
@@ -108,6 +132,8 @@ class Automodulator(Objective):
     # What each update lowers.
 
     def _encoder_terms(self, model: Autoencoder, images: Tensor, phase: Phase, generator: torch.Generator) -> Terms:
+        if self.invariance != "none":
+            images = _with_mirrored(images)
         with fixed_weights(model):
             with torch.no_grad():
                 fakes = self._fakes(model, len(images), phase, generator)
@@ -115,14 +141,22 @@ class Automodulator(Objective):
                     fakes = self._pool.swap(fakes, on_host(generator))
             codes = model.encode(torch.cat([images, fakes]), phase.growth)  # one pass for both
             real, fake = codes[: len(images)], codes[len(images) :]
-            decoded = model.decode(real, phase.growth)
+            decoded = {}
+            if self.invariance != "replacing":
+                decoded["reconstruction"] = model.decode(real, phase.growth)
+            if self._exchanges(model, phase):
+                decoded["invariance"] = model.decode(self._exchanged(real, model.num_layers), phase.growth)
 
-        kl_real, kl_fake = self.kl_weight * kl_of_moments(real), self.kl_weight * kl_of_moments(fake)
+        halves = real.chunk(2) if self.invariance == "replacing" else [real]
+        kl_real = self.kl_weight * sum(kl_of_moments(half) for half in halves) / len(halves)
+        kl_fake = self.kl_weight * kl_of_moments(fake)
         gap = kl_real - kl_fake
         if phase.margin > 0:
             above = None if self.margin_above is None else self.margin_above * phase.margin
             gap = gap.clamp(-phase.margin, above)
-        terms = {"kl_gap": gap, "reconstruction": self._reconstruction(decoded, images, phase)}
+        terms = {"kl_gap": gap} | {name: self._reconstruction(found, images, phase) for name, found in decoded.items()}
+        if "invariance" in terms:  # a mean over both halves so far; Eqs. 10 and 11 are a mean over each
+            terms["invariance"] = 2 * terms["invariance"]
         return terms | ({"kl_real": kl_real} if self.kl_real_terms == 2 else {})
 
     def _decoder_terms(self, model: Autoencoder, images: Tensor, phase: Phase, generator: torch.Generator) -> Terms:
@@ -178,6 +212,17 @@ class Automodulator(Objective):
             fakes = torch.cat([fakes[:num_plain], again])
         return fakes
 
+    def _exchanges(self, model: Autoencoder, phase: Phase) -> bool:
+        """Whether L_inv is part of the encoder's loss at this growth."""
+        if self.invariance == "added":  # it would be the reconstruction once more
+            return model.layers_at(phase.growth) > self.invariance_layers
+        return self.invariance == "replacing"
+
+    def _exchanged(self, codes: Tensor, num_layers: int) -> Tensor:
+        """Codes of x_1, x_2 -> layer codes [N, L, D] to decode into x_1, x_2: after `invariance_layers` those of the other."""
+        code_1, code_2 = codes.chunk(2)
+        return mix(codes, torch.cat([code_2, code_1]), self.invariance_layers, num_layers)
+
     def _reconstruction(self, decoded: Tensor, images: Tensor, phase: Phase) -> Tensor:
         weight = self.reconstruction_weight * (self.settled_factor if phase.settled else 1.0)
         if self.reconstruction == "robust":
@@ -213,6 +258,20 @@ class Automodulator(Objective):
             self._set_robust(state["robust.raw_alpha"], state["robust.raw_scale"])
         pool = {name.removeprefix("pool."): value for name, value in state.items() if name.startswith("pool.")}
         self._pool.load_state_dict(pool, self._device)
+
+
+def _with_mirrored(images: Tensor) -> Tensor:
+    """x_1, x_2: the first half of the batch, and its mirror images; of a face, they differ in azimuth alone (Sec. 4.3)."""
+    first = images[: len(images) // 2]
+    return torch.cat([first, first.flip(3)])
+
+
+def _style_maps(decoder: nn.Module) -> list[nn.Parameter]:
+    """The parameters of all g_i, grown or not."""
+    maps = [part for part in decoder.modules() if isinstance(part, StyleMap)]
+    if not maps:
+        raise ValueError('invariance "replacing" trains the style maps of an AdaIN decoder; this model\'s decoder has none')
+    return [parameter for part in maps for parameter in part.parameters()]
 
 
 def _image_channels(model: nn.Module) -> int:
