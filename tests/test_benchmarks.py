@@ -29,7 +29,9 @@ def printed(repository: Path, tmp_path: Path, name: str, *options: str) -> list[
 def test_make_bench_runs_these(repository):
     run = re.findall(r"benchmarks/(\w+)\.py", (repository / "Makefile").read_text())
     assert (
-        sorted(run) == ["frechet", "loader", "train_step"] == sorted(p.stem for p in (repository / "benchmarks").glob("*.py"))
+        sorted(run)
+        == ["frechet", "loader", "mmd", "train_step"]
+        == sorted(p.stem for p in (repository / "benchmarks").glob("*.py"))
     )
 
 
@@ -46,6 +48,15 @@ def test_the_frechet_distance_is_timed_in_both_forms_for_many_and_for_few_sample
         assert sum(line.startswith(form) for line in ratios) == 2
     titles = [line for line in lines if line.endswith("vectors of 16")]
     assert [title.partition(":")[0] for title in titles] == ["full rank", "fewer samples than features"]
+
+
+def test_mmd_is_timed_against_all_pairs_differences_with_equal_gradients(repository, tmp_path):
+    lines = printed(repository, tmp_path, "mmd", "--repeats", "1", "--sizes", "8x4", "16x2")
+    found = [re.match(r" *(\d+ codes of +\d+)  (.+?) +[\d.]+ ms +[\d.]+x  apart (\S+)$", line) for line in lines]
+    ratios = [match.groups() for match in found if match]
+    assert [size.replace("  ", "") for size, name, _ in ratios if name == "genae"] == ["8 codes of 4", "16 codes of 2"]
+    assert [float(apart) < 1e-6 for *_, apart in ratios] == [True] * len(ratios)
+    assert len(ratios) in (4, 6), "two rivals, and pythae where it is installed"
 
 
 @pytest.mark.slow

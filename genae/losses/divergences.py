@@ -12,9 +12,9 @@ from genae.precision import at_least_float32
 def kl_of_moments(codes: Tensor, form: Literal["gaussian", "age"] = "gaussian") -> Tensor:
     """KL(q || N(0, I)) of a batch of codes [N, D], with q the Gaussian of each dimension's mean m and biased variance v.
 
-    The mean, not the sum, over dimensions of (v + m^2 - 1 - log v) / 2, as PIONEER has it (Heljakka et al., 2018). form "age" is
-    what the code of AGE (Ulyanov et al., 2018) computes, (v^2 + m^2 - 1) / 2 - log v: the same, with variances where its formula
-    has standard deviations.
+    The mean, not the sum, over dimensions of (v + m^2 - 1 - log v) / 2, as PIONEER has it (Heljakka et al., 2018).
+    form: "age" is what the code of AGE (Ulyanov et al., 2018) computes, (v^2 + m^2 - 1) / 2 - log v: the same formula, with
+    variances where its standard deviations belong.
 
     Codes of norm 1 have a floor: v + m^2 averages 1 / D, so it is at least (log D + 1 / D - 1) / 2, or 2.62 at D = 512.
     """
@@ -50,9 +50,9 @@ def mmd(
 ) -> Tensor:
     """The squared maximum mean discrepancy of codes [N, D] and draws [M, D] (Gretton et al., 2012).
 
-    mean k(z, z') + mean k(p, p') - 2 mean k(z, p), with k the sum over bandwidths C of the inverse multiquadratic C / (C + d), or
-    of exp(-d / C) for "rbf", d being the squared distance. Lemma 6 there: the "unbiased" estimate leaves a point's pair with
-    itself out of the first two means and may fall below 0; the "biased" one has all pairs and may not.
+    mean k(z, z') + mean k(p, p') - 2 mean k(z, p), with k the sum over bandwidths C of the inverse multiquadratic C / (C + d),
+    or of exp(-d / C) for "rbf", d being the squared distance. The "unbiased" estimate leaves a point's pair with itself out of
+    the first two means (Lemma 6) and may fall below 0; the "biased" one has all pairs (Eq. 5) and may not.
 
     Distances come from products of the codes, in memory of O(N M + (N + M) D); the differences [N, M, D] are never made.
     Raises ValueError where the unbiased estimate has no pairs.

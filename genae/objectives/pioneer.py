@@ -8,12 +8,14 @@ reaches the decoder, none of codes the encoder. All weights are in the papers' u
 tenth of them, AGE's has them as they are). The three are settings of one objective:
 
 Balanced PIONEER (Heljakka et al., 2020, arXiv:1904.06145): the defaults, with the schedule's margins.
-PIONEER (Heljakka et al., 2018, arXiv:1807.03026): the defaults, with no margin in the schedule.
-AGE (Ulyanov et al., 2018, arXiv:1704.02304): no margin, one phase, {kl_form: age, latent_distance: per-element, settled_factor: 1,
-pool_size: 0}; Adam with betas [0.5, 0.999], learning rate 2e-4, batches of 64. decoder_updates are 2 on CIFAR-10, with 128
-latents, and 3 on CelebA, with 64.
 
-Read in the released code: updates, weights, KL forms, pool. Our reading: latent_distance and its weights, see below.
+PIONEER (Heljakka et al., 2018, arXiv:1807.03026): the defaults, and no margin in the schedule.
+
+AGE (Ulyanov et al., 2018, arXiv:1704.02304): kl_form: age, latent_distance: per-element, settled_factor: 1.0, pool_size: 0, and
+one phase without margin. Its code takes 2 decoder updates on CIFAR-10, with 128 latents, and 3 on CelebA, with 64; Adam with
+betas [0.5, 0.999], learning rate 2e-4, batches of 64.
+
+Updates, weights, KL forms and pool are those of the three released codes; the default latent_distance is our reading.
 """
 
 from dataclasses import dataclass
