@@ -71,7 +71,7 @@ def spoil(source: Path) -> dict[str, str]:
         "truncated.png": "cannot be read: (?i:.*truncated)",
         "truncated.jpg": "cannot be read: (?i:.*truncated)",
         "header-only.png": "cannot be read|is not an image",
-        "empty.png": "is not an image",
+        "empty.png": "is empty",
         "text.png": "is not an image",
         "notes.txt": "is not an image",
         "cmyk.jpg": "has CMYK colours",

@@ -1,6 +1,8 @@
 """What a user's own copy of each data set looks like, in a few small images: for tests that prepare and open them."""
 
 import gzip
+import hashlib
+import io
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -73,6 +75,38 @@ def _folder(folder: Path) -> None:
         Image.fromarray(picture(300 + number)).save(inner / f"{number}.png")
 
 
+def _lsun_bedrooms(folder: Path) -> None:
+    """As exported from the two LMDBs: opening those would need the package lmdb."""
+    for name, count in (("bedroom_train", 12), ("bedroom_val", 3)):
+        _exported(folder / name, count, seed=400 if name == "bedroom_train" else 450)
+
+
+def _lsun_cars(folder: Path) -> None:
+    _exported(folder, 20, seed=500)
+
+
+def _exported(folder: Path, count: int, *, seed: int) -> None:
+    """WebP files, wider than high, named and nested by their keys as LSUN's own script does it."""
+    for number in range(count):
+        content = as_webp(np.pad(picture(seed + number), ((0, 0), (2, 3), (0, 0))))
+        key = lsun_key(content)
+        inner = folder.joinpath(*key[:6])
+        inner.mkdir(parents=True)
+        (inner / f"{key}.webp").write_bytes(content)
+
+
+def as_webp(pixels: np.ndarray) -> bytes:
+    """A WebP file, lossy as LSUN's are."""
+    with io.BytesIO() as buffer:
+        Image.fromarray(pixels).save(buffer, "WEBP", quality=90)
+        return buffer.getvalue()
+
+
+def lsun_key(content: bytes) -> str:
+    """A key such as LSUN's: 40 hexadecimal digits."""
+    return hashlib.sha1(content, usedforsecurity=False).hexdigest()
+
+
 COPIES: dict[str, Callable[[Path], None]] = {
     "folder": _folder,
     "mnist": _mnist,
@@ -81,6 +115,8 @@ COPIES: dict[str, Callable[[Path], None]] = {
     "celeba": _celeba,
     "celeba-hq": _celeba_hq,
     "ffhq": _ffhq,
+    "lsun-bedrooms": _lsun_bedrooms,
+    "lsun-cars": _lsun_cars,
 }
 
 

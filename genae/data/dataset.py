@@ -12,6 +12,8 @@ from functools import cached_property
 
 import numpy as np
 
+from genae.data.encoded import EncodedImages
+
 SPLITS = ("train", "test")
 
 
@@ -19,14 +21,14 @@ SPLITS = ("train", "test")
 class Dataset:
     """One split, packed.
 
-    images: uint8 [N, C, H, W] with H = W, memory-mapped or in memory.
+    images: uint8 [N, C, H, W] with H = W, memory-mapped or in memory, or decoded wherever they are indexed.
     digest: sha256 (hex) of the content: shape and bytes of the images.
     factors: known factors of variation, each an array [N] or [N, k], where the data set has them.
     """
 
     name: str
     split: str
-    images: np.ndarray
+    images: np.ndarray | EncodedImages
     digest: str
     factors: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -43,7 +45,8 @@ class Dataset:
         if count is None or count >= len(self):
             return self
         factors = {name: values[:count] for name, values in self.factors.items()}
-        return Dataset(self.name, self.split, self.images[:count], f"{self.digest}:{count}", factors)
+        images = self.images.first(count) if isinstance(self.images, EncodedImages) else self.images[:count]
+        return Dataset(self.name, self.split, images, f"{self.digest}:{count}", factors)
 
 
 class Splits:

@@ -145,6 +145,18 @@ def ffhq(split: str, *, resolution: int = 256) -> Dataset:
     return _prepared("ffhq", "ffhq --source DIR", split, resolution)
 
 
+@DATASETS.add("lsun-bedrooms", small={"resolution": 8})
+def lsun_bedrooms(split: str, *, resolution: int = 256) -> Dataset:
+    """Bedrooms (Yu et al., 2015): 3,033,042 and 300, as published, the central square of each."""
+    return _prepared("lsun-bedrooms", "lsun-bedrooms --source DIR", split, resolution)
+
+
+@DATASETS.add("lsun-cars", small={"resolution": 16})
+def lsun_cars(split: str, *, resolution: int = 256) -> Dataset:
+    """Cars (Yu et al., 2015): 4,968,695 and 552,061 (Heljakka et al., 2020, A.1), the central square of each."""
+    return _prepared("lsun-cars", "lsun-cars --source DIR", split, resolution)
+
+
 def _prepared(pack: str, arguments: str, split: str, resolution: int) -> Dataset:
     """A split of a prepared pack, averaged to `resolution` where the pack's own is higher."""
     path = packs_dir() / pack

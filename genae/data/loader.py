@@ -1,4 +1,4 @@
-"""Endless seeded batches from memory-mapped uint8, at a phase's resolution.
+"""Endless seeded batches of uint8, memory-mapped or decoded ahead of the step that takes them, at a phase's resolution.
 
 A batch is a pure function of (seed, images seen): image number i of training is image i mod N of epoch i div N, whose order and
 flips are drawn from (seed, epoch). So a resumed run needs no state, a batch may run over an epoch's end, and whoever takes some
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from genae.data.dataset import Dataset
+from genae.data.encoded import EncodedImages
 from genae.pixels import for_training
 from genae.randomness import seed_for
 from genae.schedule import Phase
@@ -29,7 +30,8 @@ class Loader:
         self.seed = seed
         self.flip = flip
         self.device = torch.device(device)
-        self._images = np.asarray(dataset.images)  # drops np.memmap, whose every slice costs microseconds
+        encoded = isinstance(dataset.images, EncodedImages)
+        self._images = dataset.images if encoded else np.asarray(dataset.images)  # not np.memmap: a slice costs microseconds
         self._epoch = lru_cache(maxsize=2)(self._draw_epoch)  # for a batch that runs over an epoch's end
 
     def batch(self, images_seen: int, phase: Phase, rows: slice = slice(None)) -> Tensor:
@@ -39,6 +41,9 @@ class Loader:
         """
         indices, flips = self.draw(images_seen, phase.batch_size)
         pixels = torch.from_numpy(self._gather(indices[rows], flips[rows]))
+        if isinstance(self._images, EncodedImages):  # decoded while the step is taken, on what is idle then
+            following, _ = self.draw(images_seen + phase.batch_size, phase.batch_size)
+            self._images.prefetch(following[rows])
         if self.device.type == "cuda":
             pixels = pixels.pin_memory()
         return for_training(pixels.to(self.device, non_blocking=True), phase.growth)  # a quarter of the bytes travel

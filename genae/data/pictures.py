@@ -1,4 +1,4 @@
-"""One image file -> a square uint8 array, or the reason why it is set aside.
+"""One image file, or the bytes of one -> a square uint8 array, or the reason why it is set aside.
 
 Converted, by rule: EXIF orientation is applied; palette and black-and-white images become colour or grey; what is transparent
 is laid over white; grey becomes three equal channels, or colour one channel of luma (ITU-R 601), where the pack asks for that.
@@ -7,6 +7,7 @@ more than 8 bits a channel, and images smaller than the pack's resolution, since
 """
 
 import contextlib
+import io
 import stat
 import struct
 import zlib
@@ -50,13 +51,20 @@ def check_crop(crop: str) -> str:
 
 def inspect_picture(path: Path, *, crop: str, resolution: int) -> None:
     """Raise Unsuitable where the file's header already tells that it cannot be packed. Decodes no pixel."""
-    with _opened(path) as image:
+    with _damage_is_unsuitable(), _opened(path) as image:
         _check_header(image, crop, resolution)
 
 
-def read_picture(path: Path, *, channels: int, crop: str, resolution: int) -> np.ndarray:
-    """The file as uint8 [channels, resolution, resolution]. Raises Unsuitable."""
-    with _opened(path) as image:
+def file_bytes(path: Path) -> bytes:
+    """What a file holds. Raises Unsuitable where it cannot be read."""
+    with _damage_is_unsuitable():
+        _check_is_file(path)
+        return path.read_bytes()
+
+
+def read_picture(source: Path | bytes, *, channels: int, crop: str, resolution: int) -> np.ndarray:
+    """A file, or the bytes of one, as uint8 [channels, resolution, resolution]. Raises Unsuitable."""
+    with _damage_is_unsuitable(), _opened(source) as image:
         _check_header(image, crop, resolution)
         pixels = np.asarray(_plain(ImageOps.exif_transpose(image), channels))
     window = _cropped(pixels.reshape(*pixels.shape[:2], channels), crop)
@@ -86,14 +94,35 @@ def _overlaps(old: int, new: int) -> np.ndarray:
     return shared.clip(0).astype(np.float32)
 
 
+def area_average(images: np.ndarray, resolution: int) -> np.ndarray:
+    """uint8 [N, C, H, W] -> uint8 [N, C, resolution, resolution]: exact averages of whole pixels, halves rounded up."""
+    n, channels, own, _ = images.shape
+    factor = own // resolution
+    blocks = images.reshape(n, channels, resolution, factor, resolution, factor)
+    sums = blocks.sum(axis=(3, 5), dtype=np.uint32)
+    return ((2 * sums + factor**2) // (2 * factor**2)).astype(np.uint8)
+
+
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """The image in a file; whatever keeps its pixels or its header from being read is raised as Unsuitable."""
+def _opened(source: Path | bytes) -> Iterator[Image.Image]:
+    if isinstance(source, Path):
+        _check_is_file(source)
+    if not (len(source) if isinstance(source, bytes) else source.stat().st_size):
+        raise Unsuitable("is empty")
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+        yield image
+
+
+def _check_is_file(path: Path) -> None:
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+        raise Unsuitable("is not a file")
+
+
+@contextlib.contextmanager
+def _damage_is_unsuitable() -> Iterator[None]:
+    """Whatever keeps an image's pixels or its header from being read is raised as Unsuitable."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
-            raise Unsuitable("is not a file")
-        with Image.open(path, formats=FORMATS) as image:
-            yield image
+        yield
     except Unsuitable:
         raise
     except Image.UnidentifiedImageError:

@@ -9,8 +9,14 @@ from typing import Any
 from genae.cache import make_whole
 from genae.data.packs import DESCRIPTION_FILE, Chunk, packs_dir, read_description, verify_pack, write_pack
 from genae.data.pictures import check_crop
-from genae.data.sources import SOURCES, Packing, SetAside
+from genae.data.reading import Packing, Reading, SetAside
+from genae.data.sources import SOURCES
 from genae.registry import suggestion
+
+ENCODINGS = ("auto", "array", "bytes")
+ARRAY_LIMIT = 200 * 10**9  # bytes: larger than this as an array, a pack keeps the encoded bytes
+
+_NAMED = 40  # files set aside that a printed summary names; dataset.json names all
 
 Progress = Callable[[int, int], None]
 
@@ -26,6 +32,7 @@ class Summary:
     resolution: int
     channels: int
     crop: str | None
+    encoding: str
     split_rule: str
     num_images: dict[str, int]
     digests: dict[str, str]
@@ -41,11 +48,14 @@ class Summary:
         return f"{self.name}: {counts}; {kind} {self.resolution}x{self.resolution}, from {self.source}{left_out}"
 
     def __str__(self) -> str:
-        """The headline, where it lies and how it was made; then every file that was set aside, and why."""
+        """The headline, where it lies and how it was made; then the files that were set aside, and why."""
         crop = f"; crop {self.crop}" if self.crop else ""
-        aside = [f"  set aside: {entry.file} {entry.reason}" for entry in self.set_aside]
+        kept = {"array": "", "bytes": "; the files' own bytes, decoded when they are read"}[self.encoding]
         notes = [f"  note: {note}" for note in self.notes]
-        return "\n".join([self.headline, f"  in {self.path}", f"  split: {self.split_rule}{crop}", *notes, *aside])
+        aside = [f"  set aside: {entry.file} {entry.reason}" for entry in self.set_aside[:_NAMED]]
+        if len(self.set_aside) > _NAMED:
+            aside.append(f"  and {len(self.set_aside) - _NAMED:,} more, which {DESCRIPTION_FILE} names")
+        return "\n".join([self.headline, f"  in {self.path}", f"  split: {self.split_rule}{crop}{kept}", *notes, *aside])
 
 
 def prepare(
@@ -57,6 +67,8 @@ def prepare(
     crop: str | None = None,
     channels: int | None = None,
     test_share: float = 0.1,
+    encoding: str = "auto",
+    array_limit: int = ARRAY_LIMIT,
     replace: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> Summary:
@@ -64,12 +76,16 @@ def prepare(
 
     pack: the pack's name; needed for "folder", else the data set's own.  resolution, crop, channels: the source's defaults.
     crop: "center", "none" or a number of pixels (see pictures.py).  test_share: of "folder" without train/ and test/.
+    encoding: "array" decodes once, "bytes" keeps the encoded files and decodes when they are read (encoded.py); "auto" keeps
+    bytes where the array would take more than `array_limit` bytes and more than they do.
     replace: put the new pack in the place of one of that name.
     progress(done, total): called as files are looked at, and then again from the start as images are packed.
     Raises ValueError for what cannot be prepared; single files that are damaged or odd are set aside, in the summary.
     """
     if name not in SOURCES:
         raise ValueError(f"no way to prepare {name!r}; {suggestion(name, SOURCES)}")
+    if encoding not in ENCODINGS:
+        raise ValueError(f"unknown --encoding {encoding!r}; {suggestion(encoding, ENCODINGS)}")
     kind = SOURCES[name]
     target = packs_dir() / _checked_name(pack or kind.pack)
     if target.exists() and not replace:
@@ -89,6 +105,9 @@ def prepare(
     if not reading.num_files:
         raise ValueError(f"{source} has no usable image{_reasons(reading.set_aside)}")
     done = _Counter(reading.num_files, progress)
+    if encoding == "bytes" and reading.encoded_bytes is None:
+        raise ValueError(f"--encoding bytes: {name} holds arrays, not encoded images")
+    keep_bytes = encoding == "bytes" or (encoding == "auto" and _too_large(reading, packing, array_limit))
 
     def describe() -> dict[str, Any]:
         return {
@@ -99,6 +118,7 @@ def prepare(
             "resolution": packing.resolution,
             "channels": packing.channels,
             "crop": packing.crop,
+            "encoding": "bytes" if keep_bytes else "array",
             "resize": reading.resize,
             "split_rule": reading.split_rule,
             "set_aside": [entry._asdict() for entry in reading.set_aside],
@@ -106,8 +126,9 @@ def prepare(
         }
 
     def build(folder: Path) -> None:
+        splits = {split: done.counting(chunks) for split, chunks in reading.splits.items()}
         try:
-            write_pack(folder, {split: done.counting(chunks) for split, chunks in reading.splits.items()}, describe)
+            write_pack(folder, splits, describe, decoding=packing.decoding if keep_bytes else None)
         except ValueError as error:
             raise ValueError(f"{source}: {error}{_reasons(reading.set_aside)}") from None
 
@@ -143,6 +164,7 @@ def summary_of(folder: Path) -> Summary:
         resolution=description["resolution"],
         channels=description["channels"],
         crop=description["crop"],
+        encoding=description.get("encoding", "array"),
         split_rule=description["split_rule"],
         num_images={split: found["num_images"] for split, found in splits.items()},
         digests={split: found["digest"] for split, found in splits.items()},
@@ -164,6 +186,12 @@ class _Counter:
             self.done += len(chunk[0])
             self.progress(self.done, self.total)
             yield chunk
+
+
+def _too_large(reading: Reading, packing: Packing, array_limit: int) -> bool:
+    """Whether arrays would take more than `array_limit` bytes, and encoded files less than arrays."""
+    as_array = reading.num_files * packing.channels * packing.resolution**2
+    return reading.encoded_bytes is not None and as_array > max(array_limit, reading.encoded_bytes)
 
 
 def _reasons(set_aside: list[SetAside]) -> str:

@@ -6,54 +6,19 @@ are asked for. No reader unpickles or downloads anything.
 
 import gzip
 import hashlib
-import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from genae.data.packs import Chunk, area_average
-from genae.data.pictures import RESIZE, Unsuitable, inspect_picture, read_picture
+from genae.data.lsun import read_lsun_bedrooms, read_lsun_cars
+from genae.data.packs import Chunk
+from genae.data.pictures import area_average
+from genae.data.reading import Packing, Reading, SetAside, files_below, inspected, of_files, told
 
-_FILES_AT_ONCE = 64
 _ARRAYS_AT_ONCE = 4096
-
-
-class SetAside(NamedTuple):
-    """A file of the source that is not in the pack, and why."""
-
-    file: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Packing:
-    """How to pack: see `prepare`. crop is None where a source has nothing to crop.
-
-    progress(done, total): told of files that are looked at before any is packed.
-    """
-
-    resolution: int
-    channels: int
-    crop: str | None
-    test_share: float
-    progress: Callable[[int, int], None]
-
-
-@dataclass
-class Reading:
-    """What a reader found. set_aside grows while the splits are read; it is whole after the last chunk of the last split."""
-
-    splits: dict[str, Iterable[Chunk]]
-    num_files: int
-    split_rule: str
-    resize: str
-    set_aside: list[SetAside] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,9 +115,9 @@ def _read_folder(source: Path, packing: Packing) -> Reading:
 
     Each split is in the order of its files' sha256: shuffled, so that its first images are no one folder's.
     """
-    files = _files(source)
-    usable, set_aside = _inspected(source, files, packing)
-    digests = {file: hashlib.sha256((source / file).read_bytes()).hexdigest() for file in _told(usable, packing)}
+    files = files_below(source)
+    usable, set_aside = inspected(source, files, packing)
+    digests = {file: hashlib.sha256((source / file).read_bytes()).hexdigest() for file in told(usable, packing)}
     if {"train", "test"} <= {file.split("/")[0] for file in files if "/" in file}:
         rule = "the source's own folders train/ and test/"
         ordered = _by_digest(digests)
@@ -161,7 +126,7 @@ def _read_folder(source: Path, packing: Packing) -> Reading:
         set_aside += [SetAside(file, "is outside the folders train/ and test/") for file in elsewhere]
     else:
         names, rule = split_by_content(digests, packing.test_share)
-    return _pictures(source, names, rule, packing, set_aside)
+    return of_files(source, names, rule, packing, set_aside)
 
 
 def split_by_content(digests: Mapping[str, str], test_share: float) -> tuple[dict[str, list[str]], str]:
@@ -198,9 +163,9 @@ def _read_celeba(source: Path, packing: Packing) -> Reading:
     present = {"train": names["0"], "test": names["2"]}
     rule = "as published: partition 0 is train, 2 is test; 1 (validation) is left out"
     listed = [file for split in present.values() for file in split]
-    usable, set_aside = _inspected(images, listed, packing)
+    usable, set_aside = inspected(images, listed, packing)
     kept = set(usable)
-    return _pictures(
+    return of_files(
         images, {split: [f for f in files if f in kept] for split, files in present.items()}, rule, packing, set_aside
     )
 
@@ -211,7 +176,7 @@ def _read_celeba_hq(source: Path, packing: Packing) -> Reading:
     num_train = len(numbered) * 9 // 10
     names = {"train": [file for _, file in numbered[:num_train]], "test": [file for _, file in numbered[num_train:]]}
     rule = "by the number in the name: the first nine tenths are train, the others test (27,000 and 3,000 of 30,000)"
-    return _pictures(source, names, rule, packing, set_aside, expected=30_000)
+    return of_files(source, names, rule, packing, set_aside, expected=30_000)
 
 
 def _read_ffhq(source: Path, packing: Packing) -> Reading:
@@ -222,70 +187,12 @@ def _read_ffhq(source: Path, packing: Packing) -> Reading:
         "test": [file for number, file in numbered if number >= 60_000],
     }
     rule = "by the number in the name, as published: 0 to 59,999 is train, 60,000 to 69,999 test"
-    return _pictures(source, names, rule, packing, set_aside, expected=70_000)
-
-
-def _pictures(
-    source: Path,
-    names: Mapping[str, list[str]],
-    rule: str,
-    packing: Packing,
-    set_aside: list[SetAside],
-    *,
-    expected: int | None = None,
-) -> Reading:
-    total = sum(len(files) for files in names.values())
-    reading = Reading({}, total, rule, RESIZE, set_aside)
-    if expected is not None and total != expected:
-        reading.notes.append(f"{total:,} images, where the whole data set has {expected:,}: the split is not the published one")
-    reading.splits = {split: _picture_chunks(source, files, packing, set_aside) for split, files in names.items()}
-    return reading
-
-
-def _picture_chunks(source: Path, files: list[str], packing: Packing, set_aside: list[SetAside]) -> Iterator[Chunk]:
-    """Decode in threads (Pillow lets go of the interpreter while it does), in order; what fails is set aside."""
-
-    def read(file: str) -> np.ndarray | SetAside:
-        try:
-            return read_picture(
-                source / file, channels=packing.channels, crop=packing.crop or "none", resolution=packing.resolution
-            )
-        except Unsuitable as error:
-            return SetAside(file, str(error))
-
-    with ThreadPoolExecutor() as pool:
-        for start in range(0, len(files), _FILES_AT_ONCE):
-            results = list(pool.map(read, files[start : start + _FILES_AT_ONCE]))
-            set_aside += [result for result in results if isinstance(result, SetAside)]
-            images = [result for result in results if not isinstance(result, SetAside)]
-            if images:
-                yield np.stack(images), {}
-
-
-def _inspected(source: Path, files: list[str], packing: Packing) -> tuple[list[str], list[SetAside]]:
-    """The files whose headers promise an image of the pack, in order, and the others with the reason."""
-    usable, set_aside = [], []
-    for file in _told(files, packing):
-        try:
-            inspect_picture(source / file, crop=packing.crop or "none", resolution=packing.resolution)
-        except Unsuitable as error:
-            set_aside.append(SetAside(file, str(error)))
-        else:
-            usable.append(file)
-    return usable, set_aside
-
-
-def _told(files: list[str], packing: Packing) -> Iterator[str]:
-    """The files, with word of how many are done now and then: a large folder takes minutes to look at."""
-    for done, file in enumerate(files, 1):
-        yield file
-        if done % _FILES_AT_ONCE == 0:
-            packing.progress(done, len(files))
+    return of_files(source, names, rule, packing, set_aside, expected=70_000)
 
 
 def _numbered(source: Path, packing: Packing) -> tuple[list[tuple[int, str]], list[SetAside]]:
     """The usable files by the last number in their names, in its order. Files without one, or of another's, are set aside."""
-    usable, set_aside = _inspected(source, _files(source), packing)
+    usable, set_aside = inspected(source, files_below(source), packing)
     by_number: dict[int, str] = {}
     for file in usable:
         digits = re.findall(r"\d+", Path(file).stem)
@@ -296,20 +203,6 @@ def _numbered(source: Path, packing: Packing) -> tuple[list[tuple[int, str]], li
         else:
             by_number[number] = file
     return sorted(by_number.items()), set_aside
-
-
-def _files(source: Path) -> list[str]:
-    """Every file below `source` but hidden ones, as sorted relative paths with forward slashes. Links are followed."""
-    found, visited = [], set()
-    for folder, subfolders, files in os.walk(source, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in visited:  # a link back up
-            subfolders.clear()
-            continue
-        visited.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        found += [Path(folder, name).relative_to(source).as_posix() for name in files if not name.startswith(".")]
-    return sorted(found)
 
 
 def _all_found(source: Path, pattern: str) -> list[Path]:
@@ -380,5 +273,23 @@ SOURCES = {
         crop="none",
         licence="CC BY-NC-SA 4.0; each photograph by its own licence",
         homepage="https://github.com/NVlabs/ffhq-dataset",
+    ),
+    "lsun-bedrooms": Source(
+        read=read_lsun_bedrooms,
+        pack="lsun-bedrooms",
+        resolution=256,
+        channels=3,
+        crop="center",
+        licence="none stated; each photograph is its owner's",
+        homepage="https://www.yf.io/p/lsun",
+    ),
+    "lsun-cars": Source(
+        read=read_lsun_cars,
+        pack="lsun-cars",
+        resolution=256,
+        channels=3,
+        crop="center",
+        licence="none stated; each photograph is its owner's",
+        homepage="https://www.yf.io/p/lsun",
     ),
 }
