@@ -20,9 +20,30 @@ def to_uint8(images: Tensor) -> Tensor:
     return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
+def from_unit(images: Tensor) -> Tensor:
+    """float [0, 1] -> float [-1, 1]."""
+    return images * 2 - 1
+
+
 def to_unit(images: Tensor) -> Tensor:
     """float [-1, 1] -> float [0, 1], clipped."""
     return ((images + 1) / 2).clamp(0, 1)
+
+
+def level_width(levels: int) -> float:
+    """What one of `levels` equal steps of uint8 [0, 255] is wide, in [-1, 1]: 2 / 255 for all 256 of them."""
+    return 256 / levels / 127.5
+
+
+def dequantize(images: Tensor, levels: int, generator: torch.Generator) -> Tensor:
+    """Float images [-1, 1] -> the same, each pixel anywhere within its one of `levels` steps, uniformly at random.
+
+    levels: a power of two up to 256. A step of 256 lies about its pixel's value, so that `to_uint8` gives that back.
+    """
+    step = 256 / levels
+    counts = ((images + 1) * 127.5).round().clamp(0, 255)  # uint8 again, if a fade or an average left them between
+    noise = torch.rand(images.shape, generator=generator, device=images.device)
+    return (((counts / step).floor() + noise) * step - 0.5) / 127.5 - 1
 
 
 def to_png_unit(images: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ import torch
 import yaml
 
 from genae import checkpoint, results, rundir, study, trainer
+from genae.conformance.names import buildable
 from genae.experiment import load
 from genae.registry import MODELS, OBJECTIVES
 from genae.stop import Interrupted, Stop
@@ -32,7 +33,7 @@ FIRST_KIMG, FADE_KIMG, TOTAL_KIMG, SECOND_KIMG, BATCH = 0.06, 0.06, 0.2, 0.06, 1
 def model_for(objective: str) -> str:
     """The first registered model that the objective can train and that grows, so that the fade-in is real."""
     needs = OBJECTIVES[objective].factory.needs | {"growth"}
-    for name in MODELS.names():
+    for name in buildable(MODELS):
         if needs <= MODELS.build({"name": name, **MODELS[name].small}, (1, 8, 8)).provides:
             return name
     raise AssertionError(f"no growing model provides {needs}")

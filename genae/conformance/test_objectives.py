@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from genae.conformance.names import registered
+from genae.conformance.names import buildable, registered
 from genae.models.autoencoder import Generator
 from genae.objectives.objective import Objective, Terms, Update
 from genae.registry import MODELS, OBJECTIVES
@@ -25,11 +25,11 @@ def build_model(name: str, seed: int = 0) -> Generator:
     return MODELS.build({"name": name, **MODELS[name].small}, (3, SIZE, SIZE)).to(memory_format=torch.channels_last)
 
 
-PROVIDES = {name: build_model(name).provides for name in MODELS.names()}
+PROVIDES = {name: build_model(name).provides for name in buildable(MODELS)}
 PAIRS = [
     (objective, model)
     for objective in OBJECTIVES.names()
-    for model in MODELS.names()
+    for model in PROVIDES
     if (objective in OURS["objective"] or model in OURS["model"]) and OBJECTIVES[objective].factory.needs <= PROVIDES[model]
 ]
 

@@ -155,6 +155,12 @@ def _sha256(path: Path, size: int, mtime_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def folders() -> list[Path]:
+    """Where files of weights are looked for, in this order: the user's own folder, then the fetched ones."""
+    own = _own_folder()
+    return [own, fetched_folder()] if own else [fetched_folder()]
+
+
 def _own_folder() -> Path | None:
     folder = os.environ.get("GENAE_WEIGHTS")
     return Path(folder).expanduser() if folder else None
