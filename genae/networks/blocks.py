@@ -57,13 +57,18 @@ def fixed_weights(model: nn.Module) -> Iterator[None]:
 
 
 class EqualizedConv2d(NormalizedConv2d):
-    """Equalised learning rate (Karras et al., 2018, Sec. 4.1): weight ~ N(0, 1), times sqrt(2 / fan_in) when used."""
+    """Equalised learning rate (Karras et al., 2018, Sec. 4.1): weight ~ N(0, 1), times sqrt(variance / fan_in) when used.
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, padding: int = 0) -> None:
+    variance: 2 where a leaky ReLU follows (He et al., 2015), 1 where nothing does.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, padding: int = 0, *, variance: float = 2.0
+    ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, padding=padding)
         nn.init.normal_(self.weight)
         nn.init.zeros_(self.bias)
-        self.scale = math.sqrt(2 / (in_channels * kernel_size**2))
+        self.scale = math.sqrt(variance / (in_channels * kernel_size**2))
 
     def normalized_weight(self) -> Tensor:
         return self.weight * self.scale
@@ -117,6 +122,61 @@ class SpectralConv2d(NormalizedConv2d):
         return self.weight / sigma
 
 
+class EqualizedLinear(nn.Linear):
+    """The same for a linear map. rate: its learning rate, over that of the optimiser (StyleGAN's lambda' = 0.01).
+
+    The parameters are stored that much larger, and scaled down when used: Adam, whose steps do not know the size of a gradient,
+    then moves what is used `rate` times as far.
+    """
+
+    def __init__(self, in_features: int, out_features: int, *, variance: float = 2.0, rate: float = 1.0) -> None:
+        super().__init__(in_features, out_features)
+        nn.init.normal_(self.weight, std=1 / rate)
+        nn.init.zeros_(self.bias)
+        self.rate = rate
+        self.scale = math.sqrt(variance / in_features) * rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight * self.scale, self.bias * self.rate)
+
+
+# Normalisation of features, and what compares them between images.
+
+
+class PixelNorm(nn.Module):
+    """Each pixel's features over their root mean square (Karras et al., 2018, Sec. 4.2); of codes [N, D] each code's."""
+
+    EPS = 1e-8
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = at_least_float32(x)
+        return x * (x.square().mean(1, keepdim=True) + self.EPS).rsqrt()
+
+
+class MinibatchStdDev(nn.Module):
+    """Appends one feature map that says how much images vary (Karras et al., 2018, Sec. 3): [N, C, H, W] -> [N, C + 1, H, W].
+
+    Its one value is the standard deviation over the batch, averaged over features and places. group: images that are compared
+    with one another; None is the whole batch, as in the paper, 4 what was released.
+    """
+
+    EPS = 1e-8  # under the root, whose gradient images that are all alike would otherwise make infinite
+
+    def __init__(self, group: int | None = None) -> None:
+        super().__init__()
+        self.group = group
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, _, height, width = x.shape
+        group = n if self.group is None else min(self.group, n)
+        if n % group:
+            raise ValueError(f"a batch of {n} images cannot be parted into groups of {group}")
+        y = at_least_float32(x).unflatten(0, (group, n // group))  # [G, N / G, C, H, W]
+        y = (y - y.mean(0)).square().mean(0)
+        spread = (y + self.EPS).sqrt().mean((1, 2, 3), keepdim=True)  # [N / G, 1, 1, 1]
+        return torch.cat([x, spread.repeat(group, 1, height, width).to(x.dtype)], dim=1)
+
+
 # Resampling.
 
 
@@ -152,22 +212,24 @@ def _fixed_noise(layer: str, channels: int, size: int, device: torch.device) -> 
 
 
 class Noise(nn.Module):
-    """Adds N(0, 1) per element, times a learned scale per channel that starts at 0 (StyleGAN shares one map among channels).
+    """Adds N(0, 1) per element, times a learned scale per channel that starts at 0.
 
-    Train mode draws afresh from torch's global generator; eval mode adds one fixed draw to every image.
+    shared: one map for all channels (StyleGAN), rather than one for each (the released automodulator). Train mode draws afresh
+    from torch's global generator; eval mode adds one fixed draw to every image.
     """
 
-    def __init__(self, channels: int, layer: str) -> None:
+    def __init__(self, channels: int, layer: str, *, shared: bool = False) -> None:
         super().__init__()
         self.layer = layer
+        self.num_maps = 1 if shared else channels
         self.scale = nn.Parameter(torch.zeros(channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        n, channels, height, width = x.shape
+        n, _, height, width = x.shape
         if self.training:  # drawn in channels_last order: randn_like of such a tensor takes nine times as long
-            noise = torch.randn(n, height, width, channels, device=x.device, dtype=x.dtype).permute(0, 3, 1, 2)
+            noise = torch.randn(n, height, width, self.num_maps, device=x.device, dtype=x.dtype).permute(0, 3, 1, 2)
         else:
-            noise = _fixed_noise(self.layer, channels, height, x.device).to(x.dtype)
+            noise = _fixed_noise(self.layer, self.num_maps, height, x.device).to(x.dtype)
         return torch.addcmul(x, noise, self.scale)
 
 

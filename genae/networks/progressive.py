@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from genae.networks.blocks import SLOPE, Blur, SpectralConv2d, SpectralVectors, upsample
+from genae.networks.blocks import SLOPE, Blur, EqualizedConv2d, SpectralConv2d, SpectralVectors, upsample
 from genae.schedule import Growth
 
 FIRST_RESOLUTION = 4
@@ -48,11 +48,17 @@ class ToImages(nn.Module):
     """Features -> images at every resolution, a plain 1x1 convolution each; the previous one upsampled beneath the newest.
 
     train_previous: whether the previous resolution's convolution still learns while it fades out; as released, it does not.
+    equalized: give the convolutions equalised learning rates, as PGGAN and StyleGAN do.
     """
 
-    def __init__(self, widths: list[int], image_channels: int, *, train_previous: bool = False) -> None:
+    def __init__(
+        self, widths: list[int], image_channels: int, *, train_previous: bool = False, equalized: bool = False
+    ) -> None:
         super().__init__()
-        self.convolutions = nn.ModuleList(nn.Conv2d(width, image_channels, 1) for width in widths)
+        self.convolutions = nn.ModuleList(
+            EqualizedConv2d(width, image_channels, 1, variance=1) if equalized else nn.Conv2d(width, image_channels, 1)
+            for width in widths
+        )
         self.train_previous = train_previous
 
     def forward(self, features: Tensor, coarser: Tensor | None, index: int, fade: float) -> Tensor:
@@ -60,10 +66,11 @@ class ToImages(nn.Module):
         images = self.convolutions[index](features)
         if fade >= 1 or index == 0:
             return images
-        weight, bias = self.convolutions[index - 1].weight, self.convolutions[index - 1].bias
-        if not self.train_previous:
-            weight, bias = weight.detach(), bias.detach()
-        return torch.lerp(upsample(F.conv2d(coarser, weight, bias)), images, fade)
+        previous = self.convolutions[index - 1]
+        if self.train_previous:
+            return torch.lerp(upsample(previous(coarser)), images, fade)
+        weight = previous.normalized_weight() if isinstance(previous, EqualizedConv2d) else previous.weight
+        return torch.lerp(upsample(F.conv2d(coarser, weight.detach(), previous.bias.detach())), images, fade)
 
 
 class _EncoderBlock(nn.Module):
