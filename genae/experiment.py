@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from genae.expression import check as check_expression
+from genae.expression import parse
 from genae.overlays import TABLE_ID, USED_KEYS, Override, Row, check_file, check_keys, mapping, override, row_of
 from genae.registry import suggestion
 from genae.resolve import RowColumn, columns_of, runs_of
@@ -142,13 +144,16 @@ def load(
         raise ExperimentError(f"seeds are different whole numbers from 0, not {list(seeds)}")
     seeds = _seeds(file, scale, changes) if seeds is None else tuple(seeds)
 
-    claims = _claims(file)
+    elsewhere: set[str] = set()  # the columns of its other scales
+    incomplete = False
     for other in scales:  # a file is right at every scale or not at all; only what is missing may be missing elsewhere
         if other != scale:
             try:
-                contents.resolved(other, (0,), (), file["rows"])
+                found, _ = contents.resolved(other, (0,), (), file["rows"])
             except MissingKeyError:
+                incomplete = True
                 continue
+            elsewhere |= found.keys()
     columns, runs = contents.resolved(scale, seeds, [change for change in changes if change.path != ("seeds",)], chosen)
     return Experiment(
         path=path,
@@ -162,7 +167,7 @@ def load(
         rows={row: _row_spec(file["rows"], row, columns) for row in file["rows"]},
         columns=columns,
         seeds=seeds,
-        claims=claims,
+        claims=_claims(file, None if incomplete else {*columns, *elsewhere}),
         runs=runs,
     )
 
@@ -197,7 +202,8 @@ def _seeds(file: Block, scale: str, changes: Iterable[Override]) -> tuple[int, .
     return tuple(seeds)
 
 
-def _claims(file: Block) -> tuple[Claim, ...]:
+def _claims(file: Block, columns: Collection[str] | None) -> tuple[Claim, ...]:
+    """columns: those of all scales; None where one is incomplete, so that not all are known."""
     claims = file.get("claims") or []
     if not isinstance(claims, list):
         raise file.marks["claims"].error(f"must be a list of claims, not {shown(claims)}")
@@ -209,6 +215,10 @@ def _claims(file: Block) -> tuple[Claim, ...]:
         values = {key: _text(claim, key, required=f"a claim gives {', '.join(CLAIM_KEYS)}") for key in CLAIM_KEYS}
         if values["id"] in found:
             raise claim.marks["id"].error(f"a second claim {values['id']!r}")
+        try:
+            check_expression(parse(values["expression"]), file["rows"], columns)
+        except ValueError as error:
+            raise claim.marks["expression"].error(str(error)) from None
         found[values["id"]] = Claim(**values)
     return tuple(found.values())
 

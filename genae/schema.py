@@ -56,7 +56,13 @@ def json_schema() -> dict[str, Any]:
         use={**TEXT, "description": "another file's row to stand on: paper/table/row"},
     )
     seeds = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": True}
-    claim = _mapping("What the paper says of its table.", id=TEXT, text=TEXT, where=TEXT, expression=TEXT)
+    claim = _mapping(
+        "What the paper says of its table.",
+        id=TEXT,
+        text={**TEXT, "description": "in the paper's words"},
+        where={**TEXT, "description": "where it says so: Sec. 4.1, Table 2a"},
+        expression={**TEXT, "description": "the inequality that decides it: fid[layer] > fid[architecture]; see docs/claims.md"},
+    )
     overlay = _mapping("An overlay.", shared=_ref("shared"), rows=_named(_or_null(_ref("shared"))), seeds=seeds)
     file = _mapping(
         "One table of a paper.",

@@ -188,7 +188,7 @@ class RowSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What a paper says of its table, and the inequality over columns that decides it."""
+    """What a paper says of its table, and the inequality over columns that decides it (expression.py reads it)."""
 
     id: str
     text: str

@@ -487,13 +487,16 @@ def test_the_pictures_that_the_markdown_shows_are_beside_it(redrawn, tmp_path):
     assert all((tmp_path / "report" / name).is_file() for name in shown)
 
 
-def test_claims_are_listed_with_their_place_and_without_a_verdict():
-    claim = Claim(id="am2", text="Our method has the best PPL", where="Sec. 4.1", expression="ppl[a] < ppl[b]")
-    drawn = report.build(experiment({"vae": {}}, claims=[claim]), [record("vae", 1.0)])
-    for page in (text.markdown(drawn), report.page.html(drawn)):
-        assert "Our method has the best PPL" in page
-        assert "Sec. 4.1" in page
-        assert "not evaluated" not in page
+def test_a_claim_stands_in_every_format_with_its_place_and_both_verdicts():
+    claim = Claim(id="am3", text="Balanced PIONEER has the best FID", where="Sec. 4.1", expression="fid[vae] < fid[wae]")
+    drawn = report.build(
+        experiment({"vae": {"fid": 21.51}, "wae": {"fid": 28.84}}, claims=[claim]), [record("vae", 7.5), record("wae", 6.25)]
+    )
+    for page in (text.markdown(drawn), report.page.html(drawn), text.latex(drawn), on_terminal(drawn, 200)):
+        words = re.sub(r"\s+", " ", re.sub(r"<[^>]+>|[\\$]", "", page).replace("geq", "≥").replace("textless{}", "<"))
+        assert "Balanced PIONEER has the best FID (Sec. 4.1)" in words
+        assert re.search(r"fails, one seed:? ?fid: vae 7.500 ≥ wae 6.250", words)
+        assert re.search(r"holds:? ?fid: vae 21.51 (<|&lt;) wae 28.84", words)
     assert "Claims" not in text.markdown(report.build(experiment({"vae": {}}), [record("vae", 1.0)]))
 
 

@@ -20,7 +20,8 @@ def run(code):
 
 
 @pytest.mark.parametrize(
-    "module", ["cli", "rundir", "results", "provenance", "cache", "launcher", "plots", "report", "registry", "schedule"]
+    "module",
+    ["cli", "rundir", "results", "provenance", "cache", "launcher", "plots", "claims", "report", "registry", "schedule"],
 )
 def test_a_light_module_imports_no_torch(module):
     done = run(f"import genae.{module}")

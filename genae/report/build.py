@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from genae import plots, results
+from genae.claims import Judgement, judge
 from genae.report.order import Order, Standing, compare
-from genae.spec import Claim, Column, Experiment, RowSpec, RunSpec
+from genae.spec import Column, Experiment, RowSpec, RunSpec
 
 Record = Mapping[str, Any]
 MISSING = "missing"
@@ -114,7 +115,7 @@ class Report:
     runs: tuple[Trained, ...]
     pictures: tuple[Picture, ...]
     curves: Mapping[str, bytes]  # row id -> SVG
-    claims: tuple[Claim, ...]
+    claims: tuple[Judgement, ...]
 
 
 def build(experiment: Experiment, records: Iterable[Record], figures: Path | None = None) -> Report:
@@ -152,7 +153,7 @@ def build(experiment: Experiment, records: Iterable[Record], figures: Path | Non
         runs=runs,
         pictures=pictures,
         curves=curves,
-        claims=experiment.claims,
+        claims=judge(experiment, mine),
     )
 
 

@@ -107,6 +107,15 @@ def order_key(report: Report) -> str:
     return said
 
 
+def claims_key(report: Report) -> str:
+    """What the verdicts on claims go by."""
+    return (
+        "By our numbers: means over seeds ± their standard errors. An inequality is decided where Welch's 95 % interval of the "
+        "difference of its two sides leaves out zero, else undecided (≈). By the paper's own: the numbers as printed, "
+        "undecided within their error bars."
+    )
+
+
 def protocols(report: Report) -> list[tuple[str, str]]:
     """(header, protocol in words) for each column that has numbers. What is unset goes without saying."""
     said = []

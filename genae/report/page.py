@@ -4,6 +4,7 @@ import base64
 from collections.abc import Sequence
 from html import escape
 
+from genae.claims import Verdict
 from genae.report.build import Picture, Report
 from genae.report.grid import (
     PROVENANCE,
@@ -11,6 +12,7 @@ from genae.report.grid import (
     Printed,
     caption,
     caption_of,
+    claims_key,
     facts,
     grid,
     order_key,
@@ -22,9 +24,11 @@ from genae.report.text import order_chart
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fbfaf8; --card: #ffffff; --ink: #1d2127; --soft: #626b76; --line: #e3e1dc;
-  --accent: #1f5fae; --best: #e6f0fb; --word: #a3600c; --theirs: #f5f3ee; }
+  --accent: #1f5fae; --best: #e6f0fb; --word: #a3600c; --theirs: #f5f3ee;
+  --holds: #1d7a4f; --fails: #b3362b; }
 @media (prefers-color-scheme: dark) { :root { --paper: #14171b; --card: #1b1f25; --ink: #e4e7eb; --soft: #98a1ac;
-  --line: #2f353d; --accent: #7fb2f0; --best: #1d3350; --word: #e0a458; --theirs: #20252c; } }
+  --line: #2f353d; --accent: #7fb2f0; --best: #1d3350; --word: #e0a458; --theirs: #20252c;
+  --holds: #6cc79a; --fails: #f08a7e; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto,
   "Helvetica Neue", Arial, sans-serif; }
@@ -63,6 +67,13 @@ sup { font-size: .68em; line-height: 0; margin-left: 2px; color: var(--word); fo
 .orders h3 { margin: 0 0 .3rem; font-size: .95rem; }
 .orders p { margin: .5rem 0 0; font-size: .9rem; }
 .orders img { width: 100%; max-width: 430px; }
+table.claims th, table.claims td { text-align: left; vertical-align: top; white-space: normal; font-size: .88rem; }
+table.claims tbody th { min-width: 0; font-size: .88rem; white-space: nowrap; }
+table.claims td { width: 32%; min-width: 13rem; font-size: .88rem; }
+table.claims code { font-size: .78rem; color: var(--soft); overflow-wrap: anywhere; }
+.holds { color: var(--holds); }
+.fails { color: var(--fails); }
+.undecided { color: var(--soft); }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(440px, 100%), 1fr)); gap: 22px 24px; }
 figure { margin: 0; }
 .gallery img { display: block; max-width: 100%; border-radius: 6px; border: 1px solid var(--line); }
@@ -187,10 +198,21 @@ def _orders(report: Report) -> str:
 def _claims(report: Report) -> str:
     if not report.claims:
         return ""
-    listed = "".join(
-        f'<li>{escape(claim.text)} <span class="soft">({escape(claim.where)})</span></li>' for claim in report.claims
+    lines = "".join(
+        f'<tr><th scope="row">{escape(judged.claim.id)}</th><td>{escape(judged.claim.text)} '
+        f'<span class="soft">({escape(judged.claim.where)})</span><br><code>{escape(judged.claim.expression)}</code></td>'
+        f"{_verdict(judged.ours)}{_verdict(judged.paper)}</tr>"
+        for judged in report.claims
     )
-    return f"<h2>Claims</h2><ul>{listed}</ul>"
+    heads = "".join(f'<th scope="col">{name}</th>' for name in ("", "the paper says", "by our numbers", "by the paper's own"))
+    return (
+        f'<h2>Claims</h2><div class="card"><table class="claims"><thead><tr>{heads}</tr></thead><tbody>{lines}</tbody></table>'
+        f'</div><div class="under"><p>{escape(claims_key(report))}</p></div>'
+    )
+
+
+def _verdict(verdict: Verdict) -> str:
+    return f'<td><strong class="{verdict.outcome}">{verdict.words}</strong><br>{escape(verdict.reason)}</td>'
 
 
 def _pictures(report: Report) -> str:

@@ -17,6 +17,7 @@ from genae.report.grid import (
     Printed,
     caption,
     caption_of,
+    claims_key,
     facts,
     grid,
     order_key,
@@ -30,6 +31,7 @@ CSV_COLUMNS = (
     "published", "published_plus_minus", "difference",
 )  # fmt: skip
 
+CLAIMS = ("", "the paper says", "by our numbers", "by the paper's own")
 TERMINAL_HEADER = 14  # characters abreast
 
 
@@ -41,7 +43,22 @@ def terminal(report: Report) -> Any:
     laid_out = grid(report)
     under = [*caption(report), *_footnotes(laid_out), *(f"{m.header}: {said}" for m, said in orders(report)), *report.notes]
     title = Text(_plain(report.title), style="bold")
-    return Group("", title, _Blocks(laid_out), *(Text(_plain(line), style="dim") for line in under))
+    claims = [] if not report.claims else ["", Text("Claims", style="bold"), *_claims_told(report)]
+    return Group("", title, _Blocks(laid_out), *(Text(_plain(line), style="dim") for line in under), *claims)
+
+
+def _claims_told(report: Report) -> Iterator[Any]:
+    """The claims for a terminal: the paper's words, then a line for each verdict."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    styles = {"holds": "green", "fails": "red", "undecided": "yellow"}
+    for judged in report.claims:
+        yield Text(f"{judged.claim.id}: {_plain(judged.claim.text)} ({_plain(judged.claim.where)})")
+        for whose, verdict in (("ours", judged.ours), ("paper's own numbers", judged.paper)):
+            said = Text.assemble((f"{whose}: ", "dim"), (verdict.words, styles[verdict.outcome]), f": {verdict.reason}")
+            yield Padding(said, (0, 0, 0, 2))
+    yield Text(claims_key(report), style="dim")
 
 
 @dataclass
@@ -115,7 +132,7 @@ def latex(report: Report) -> str:
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{_tex(_full_stop(report.title))} {_tex(' '.join(about))}}}",
-        rf"\label{{tab:{re.sub(r'[^A-Za-z0-9-]+', '-', report.table)}}}",
+        rf"\label{{tab:{_tex_label(report)}}}",
         rf"\begin{{tabular}}{{l{'r' * (len(laid_out.headers) - 1)}}}",
         *head,
         *body,
@@ -124,7 +141,46 @@ def latex(report: Report) -> str:
     ]
     if under:
         lines += ["", r"\smallskip", r"{\footnotesize " + " ".join(under) + r"\par}"]
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
+    return "\n".join([*lines, r"\end{table}", *_tex_claims(report)]) + "\n"
+
+
+def _tex_claims(report: Report) -> list[str]:
+    """A second table: the claims and their verdicts."""
+    if not report.claims:
+        return []
+    return [
+        "",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_tex(_full_stop(report.title))} Claims. {_tex(claims_key(report))}}}",
+        rf"\label{{tab:{_tex_label(report)}-claims}}",
+        r"\footnotesize",
+        r"\begin{tabular}{lp{.28\linewidth}p{.28\linewidth}p{.28\linewidth}}",
+        r"\toprule",
+        " & ".join(map(_tex, CLAIMS)) + r" \\",
+        r"\midrule",
+        *(" & ".join(map(_tex, line)) + r" \\" for line in _claims(report)),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+
+
+def _tex_label(report: Report) -> str:
+    return re.sub(r"[^A-Za-z0-9-]+", "-", report.table)
+
+
+def _claims(report: Report) -> list[tuple[str, ...]]:
+    """A line for each claim under the headers CLAIMS."""
+    return [
+        (
+            judged.claim.id,
+            f"{judged.claim.text} ({judged.claim.where})",
+            f"{judged.ours.words}: {judged.ours.reason}",
+            f"{judged.paper.words}: {judged.paper.reason}",
+        )
+        for judged in report.claims
+    ]
 
 
 def markdown(report: Report) -> str:
@@ -143,7 +199,8 @@ def markdown(report: Report) -> str:
         lines += [f"- **{_md(measure.header)}** (paper: {_md(measure.id)}): {_md(said)}" for measure, said in orders(report)]
         lines += ["", _md(order_key(report)), ""]
     if report.claims:
-        lines += ["## Claims", "", *(f"- {_md(claim.text)} ({_md(claim.where)})" for claim in report.claims), ""]
+        judged = [list(map(_md, line)) for line in _claims(report)]
+        lines += ["## Claims", "", *_md_table(map(_md, CLAIMS), judged), "", _md(claims_key(report)), ""]
     if report.pictures or report.curves:
         lines += ["## Pictures", ""]
     for row, label in report.rows.items():
@@ -238,7 +295,7 @@ TEX = {
     "±": r"$\pm$", "−": r"$-$", "–": "--", "×": r"$\times$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "∞": r"$\infty$",
     "≤": r"$\leq$", "≥": r"$\geq$", "Δ": r"$\Delta$", "Σ": r"$\Sigma$", "α": r"$\alpha$", "β": r"$\beta$", "γ": r"$\gamma$",
     "δ": r"$\delta$", "ε": r"$\varepsilon$", "θ": r"$\theta$", "λ": r"$\lambda$", "μ": r"$\mu$", "π": r"$\pi$", "ρ": r"$\rho$",
-    "σ": r"$\sigma$", "φ": r"$\varphi$",
+    "≈": r"$\approx$", "σ": r"$\sigma$", "φ": r"$\varphi$",
 }  # fmt: skip
 
 
