@@ -7,6 +7,17 @@ An encoder is a module `encoder(images, growth) -> raw codes [N, D]`, a decoder 
 latent space turns raw codes into codes. A layered decoder (modulated block by block) takes `[N, L, D]` too, one code per block,
 and has `num_layers`, `layer_resolutions`, `layers_at(growth)`, `canvas(codes, upto, growth)` and `with_canvas(codes, upto,
 growth)`. A network that is grown says so by `grows = True`.
+
+What a model can do is in `provides`, a set of words:
+
+    decode        every model does: codes to images
+    encode        images to codes
+    encoder       and that by a part of its own, `model.encoder`, which can be trained apart from the decoder
+    posterior     a Gaussian per image (models/variational.py)
+    layers        one code per layer of the decoder
+    growth        its networks are grown
+    discriminate  `discriminate(images, growth)`: logits [N], larger for what looks real (models/adversarial.py)
+    log_prob      `log_prob(images)`: the log of the density of each image, [N], in nats, of pixels in [-1, 1]
 """
 
 import torch
@@ -19,7 +30,7 @@ Latent = Gaussian | Sphere
 
 
 class Generator(nn.Module):
-    """Decodes codes to images and draws codes. What a model can do is in `provides`: "decode", "encode", "layers", "growth"."""
+    """Decodes codes to images and draws codes."""
 
     def __init__(self, latent: Latent, decoder: nn.Module) -> None:
         super().__init__()
@@ -91,7 +102,7 @@ class Autoencoder(Generator):
 
     @property
     def provides(self) -> frozenset[str]:
-        return super().provides | {"encode"}
+        return super().provides | {"encode", "encoder"}
 
     def encode(self, images: Tensor, growth: Growth | None = None) -> Tensor:
         """Images [N, C, H, W] in [-1, 1] -> codes [N, D]. At `growth`, H = W = growth.resolution."""

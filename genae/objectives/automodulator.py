@@ -74,7 +74,7 @@ class Automodulator(Objective):
     from 256x256; 0 for none.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"encode", "layers"})
+    needs: ClassVar[frozenset[str]] = frozenset({"encode", "encoder", "layers"})
     later_groups: ClassVar[frozenset[str]] = frozenset({"robust"})
 
     reconstruction: Literal["robust", "l1", "l2"] = "robust"

@@ -9,7 +9,7 @@ tenth of them, AGE's has them as they are). The three are settings of one object
 
 Balanced PIONEER (Heljakka et al., 2020, arXiv:1904.06145): the defaults, with the schedule's margins.
 
-PIONEER (Heljakka et al., 2018, arXiv:1807.03026): the defaults, and no margin in the schedule.
+PIONEER (Heljakka et al., 2018, arXiv:1807.03026): the defaults, and no margin in the schedule; its decoder has pixel norm.
 
 AGE (Ulyanov et al., 2018, arXiv:1704.02304): kl_form: age, latent_distance: per-element, settled_factor: 1.0, pool_size: 0, and
 one phase without margin. Its code takes 2 decoder updates on CIFAR-10, with 128 latents, and 3 on CelebA, with 64; Adam with
@@ -61,7 +61,7 @@ class Pioneer(Objective):
     from 256x256; 0 for none.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"encode"})
+    needs: ClassVar[frozenset[str]] = frozenset({"encode", "encoder"})
 
     reconstruction: Literal["l1", "l2"] = "l1"
     reconstruction_weight: float = 10.0
