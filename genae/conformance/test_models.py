@@ -71,6 +71,27 @@ def test_the_code_of_an_image_is_the_mean_of_its_posterior(name):
     assert torch.equal(model.encode(pictures(3)), mean)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", providing("discriminate"))
+def test_a_discriminator_gives_each_image_a_logit(name, channels):
+    model = build(name, channels)
+    logits = model.discriminate(pictures(5, channels=channels))
+    assert logits.shape == (5,)
+    assert logits.isfinite().all()
+    assert logits.std() > 0
+
+
+@pytest.mark.parametrize("name", providing("log_prob"))
+def test_a_density_gives_each_image_a_number(name):
+    model = build(name)
+    log_prob = model.log_prob(pictures(5))
+    assert log_prob.shape == (5,)
+    assert log_prob.isfinite().all()
+    torch.testing.assert_close(
+        log_prob, torch.cat([model.log_prob(image[None]) for image in pictures(5)]), atol=1e-3, rtol=1e-4
+    )
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_eval_mode_repeats_itself_and_changes_no_state(name):
     model = build(name)
@@ -83,6 +104,10 @@ def test_eval_mode_repeats_itself_and_changes_no_state(name):
             found.append(model.encode(pictures(3)))
         if "posterior" in model.provides:
             found += model.posterior(pictures(3), None)
+        if "discriminate" in model.provides:
+            found.append(model.discriminate(pictures(3)))
+        if "log_prob" in model.provides:
+            found.append(model.log_prob(pictures(3)))
         if "layers" in model.provides:
             found.append(model.canvas(codes, 1))
         return found
@@ -132,9 +157,13 @@ def test_a_model_is_its_state_dict(name):
 def test_gradients_reach_every_parameter_at_some_growth(name):
     model = build(name).train()
     for growth in growths(fades=(0.5, 1.0)) if "growth" in model.provides else [None]:
-        total = model.decode(draw(model, 4), growth).square().sum()
+        images = pictures(4, size=growth.resolution if growth else SIZE)
+        # First, since it may find its starting values in what it is given first.
+        total = model.log_prob(images).sum() if "log_prob" in model.provides else 0
+        total = total + model.decode(draw(model, 4), growth).square().sum()
+        if "discriminate" in model.provides:
+            total = total + model.discriminate(images, growth).sum()
         if "encode" in model.provides:
-            images = pictures(4, size=growth.resolution if growth else SIZE)
             total = total + (model.encode(images, growth) * draw(model, 4)).sum()
             if "posterior" in model.provides:
                 total = total + sum(part.square().sum() for part in model.posterior(images, growth))
