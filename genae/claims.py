@@ -205,7 +205,7 @@ class Published:
         """A number as printed, with its error bar."""
         spec = self.experiment.rows[row]
         if values.detail or values.column not in self.columns:
-            return Missing(values.name, "not in the paper's table")
+            return Missing(values.column, "not in the paper's table")
         if values.column not in spec.published:
             return Missing(f"{values.column} of {row}", "not in the paper's table")
         return Number(spec.published[values.column], bar=spec.plus_minus.get(values.column))
@@ -224,7 +224,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_undefined(record: Record, column: str) -> bool:
-    return record["column"] == column and record["status"] == "not defined"
+    return record["column"] == column and record["status"].startswith("not defined")
 
 
 # Deciding.
