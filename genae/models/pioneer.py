@@ -1,8 +1,7 @@
-"""Balanced PIONEER (Heljakka et al., 2020, arXiv:1904.06145): progressive networks without modulation, "classic" in Table 2a.
+"""Balanced PIONEER (Heljakka et al., 2020, arXiv:1904.06145) and PIONEER (2018, arXiv:1807.03026): networks without modulation.
 
-The encoder is the automodulator's; the decoder takes the code as its first feature map. Both are spectrally normalised. The
-settings that differ from it in PIONEER (Heljakka et al., 2018) are named; AGE (Ulyanov et al., 2018) trains either kind of
-network, or a plain one, without growing.
+The encoder is the automodulator's; the decoder takes the code as its first feature map, and is the one that the automodulator's
+paper calls "classic". Sizes and normalisations are those of the released codes.
 """
 
 from typing import Literal
@@ -11,7 +10,7 @@ from torch import nn
 
 from genae.latent import Gaussian, Sphere
 from genae.models.autoencoder import Autoencoder
-from genae.networks.blocks import SLOPE
+from genae.networks.blocks import SLOPE, EqualizedConv2d, PixelNorm, SpectralConv2d
 from genae.networks.progressive import PUBLISHED_CHANNELS, ProgressiveDecoder, ProgressiveEncoder
 from genae.registry import MODELS
 
@@ -24,15 +23,17 @@ def pioneer(
     latent_dim: int = 512,
     channels: tuple[int, ...] = PUBLISHED_CHANNELS,
     decoder_channels: tuple[int, ...] | None = None,
+    decoder_norm: Literal["spectral", "pixel"] = "spectral",
     last_activation: bool = True,
     train_previous: bool = False,
 ) -> Autoencoder:
-    """Balanced PIONEER: codes of norm 1, spectral norm in encoder and decoder.
+    """Balanced PIONEER: codes of norm 1, spectral norm in encoder and decoder. PIONEER: the same with {decoder_norm: pixel}.
 
     latent: codes on the unit "sphere" (released), or "gaussian", N(0, I) with codes of any norm.
     channels: features at 4x4, 8x8, ..., the last number for all further blocks; of the encoder, and of the decoder unless
     `decoder_channels` says otherwise.
-    last_activation: a leaky ReLU after the encoder's last convolution. The released models have it; the released code leaves it
+    decoder_norm: "pixel" is pixel norm after every convolution of the decoder, whose learning rates are then equalised.
+    last_activation: a leaky ReLU after the encoder's last convolution, as the released models have it; the later code leaves it
     out unless told.
     train_previous: see ToImages.
     """
@@ -40,5 +41,19 @@ def pioneer(
     if last_activation:
         encoder.last.append(nn.LeakyReLU(SLOPE, inplace=True))
     decoder = ProgressiveDecoder(latent_dim, shape, channels=decoder_channels or channels, train_previous=train_previous)
+    if decoder_norm == "pixel":
+        decoder.blocks = nn.ModuleList(_pixel_normalized(block) for block in decoder.blocks)
     space = Sphere(latent_dim) if latent == "sphere" else Gaussian(latent_dim)
     return Autoencoder(space, encoder, decoder)
+
+
+def _pixel_normalized(block: nn.Sequential) -> nn.Sequential:
+    """A decoder block of the same sizes with equalised convolutions, and pixel norm between each and its activation."""
+    parts: list[nn.Module] = []
+    for part in block:
+        if isinstance(part, SpectralConv2d):
+            size, padding = part.kernel_size[0], part.padding[0]
+            parts += [EqualizedConv2d(part.in_channels, part.out_channels, size, padding), PixelNorm()]
+        else:
+            parts.append(part)
+    return nn.Sequential(*parts)
