@@ -30,6 +30,13 @@ FORK = get_context("fork")
 FIRST_KIMG, FADE_KIMG, TOTAL_KIMG, SECOND_KIMG, BATCH = 0.06, 0.06, 0.2, 0.06, 10
 
 
+# Settings with which an objective carries more than with its own small ones: (objective, its settings, the model's).
+ALSO = {
+    "automodulator with L_inv added": ("automodulator", {"invariance": "added"}, {"extra_layer": 8}),
+    "automodulator with L_inv replacing": ("automodulator", {"invariance": "replacing"}, {"extra_layer": 8}),
+}
+
+
 def model_for(objective: str) -> str:
     """The first registered model that the objective can train and that grows, so that the fade-in is real."""
     needs = OBJECTIVES[objective].factory.needs | {"growth"}
@@ -39,11 +46,12 @@ def model_for(objective: str) -> str:
     raise AssertionError(f"no growing model provides {needs}")
 
 
-def experiment(folder: Path, objective: str) -> Path:
-    """An experiment file with one row, under `folder`."""
+def experiment(folder: Path, case: str) -> Path:
+    """An experiment file with one row, under `folder`.  case: an objective, or one of ALSO."""
+    objective, settings, of_model = ALSO.get(case, (case, {}, {}))
     phase = {"batch_size": BATCH, "learning_rate": 0.002, "margin": 0.5}
     trained = {
-        "objective": {"name": objective, **OBJECTIVES[objective].small},
+        "objective": {"name": objective, **OBJECTIVES[objective].small, **settings},
         "average": {"parts": ["decoder"], "half_life_kimg": 0.05},
     }
     growing = [phase | {"resolution": 4, "kimg": FIRST_KIMG}, phase | {"resolution": 8, "fade_kimg": FADE_KIMG}]
@@ -53,7 +61,7 @@ def experiment(folder: Path, objective: str) -> Path:
         "rows": {
             "row": {
                 "data": {"name": "fashion-mnist", "resolution": 8, "count": 150},
-                "model": {"name": model, **MODELS[model].small},
+                "model": {"name": model, **MODELS[model].small, **of_model},
                 "stages": {
                     "first": trained | {"schedule": {"total_kimg": TOTAL_KIMG, "phases": growing}},
                     "second": trained
@@ -121,9 +129,9 @@ def timeless(line: dict) -> dict:
     return {key: value for key, value in line.items() if key not in ("time", "seconds", "commit", "dirty")}
 
 
-@pytest.fixture(scope="module", params=OBJECTIVES.names())
+@pytest.fixture(scope="module", params=[*OBJECTIVES.names(), *ALSO])
 def undisturbed(request, tmp_path_factory):
-    """(objective, what its run comes to when nobody disturbs it)."""
+    """(objective or other case, what its run comes to when nobody disturbs it)."""
     path = experiment(tmp_path_factory.mktemp("undisturbed"), request.param)
     process = start(path)
     process.join(300)
