@@ -137,7 +137,7 @@ def show(
     row: Annotated[str | None, typer.Option(help="Only this row.")] = None,
     seeds: Seeds = None,
 ) -> None:
-    """What would be run: each run resolved, with its identity and directory. A dry run."""
+    """What would be run: each run resolved, with its identity and directory; and the claims to decide. A dry run."""
     import yaml
 
     from genae import study
@@ -153,6 +153,9 @@ def show(
             console.print(f"# {name}: identity {identity}", soft_wrap=True)
             console.print(f"#   {place.path.relative_to(chosen.root)}", soft_wrap=True)
         sys.stdout.write(yaml.safe_dump(described, sort_keys=False, width=120) + "\n")
+    for claim in [] if row else chosen.claims:
+        console.print(f"# claim {claim.id}: {claim.text} ({claim.where})", style="bold", soft_wrap=True, markup=False)
+        console.print(f"#   {claim.expression}", soft_wrap=True, markup=False)
 
 
 @app.command("list")
@@ -195,6 +198,9 @@ def data_prepare(
     crop: Annotated[str | None, typer.Option(help="How to make images square: center, none, or a number of pixels.")] = None,
     channels: Annotated[int | None, typer.Option(help="3 for colour, 1 for grey.")] = None,
     test_share: Annotated[float, typer.Option(help="Share of the images of `folder` kept for the test split.")] = 0.1,
+    encoding: Annotated[
+        str, typer.Option(help="array, bytes (kept as in the source, decoded when read), or auto: by size.")
+    ] = "auto",
     replace: Annotated[bool, typer.Option(help="Put the new pack in the place of one of that name.")] = False,
 ) -> None:
     """Pack your own copy of a data set into memory-mapped arrays."""
@@ -212,6 +218,7 @@ def data_prepare(
             crop=crop,
             channels=channels,
             test_share=test_share,
+            encoding=encoding,
             replace=replace,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from genae.conformance.tiny_copies import write_copy
+from genae.conformance.tiny_copies import COPIES, write_copy
 
 PAGES = [
     "README.md",
@@ -53,7 +53,7 @@ def sandbox(repository, tmp_path_factory):
         copied(repository / name, root / name)
     shorten(root / "experiments" / "quickstart.yaml")
     shorten(root / "experiments" / "baselines" / "swae.yaml")
-    for source in ("mnist", "fashion-mnist", "cifar10", "celeba", "celeba-hq", "ffhq", "folder"):
+    for source in COPIES:
         write_copy(source, root / "copies" / source)
     assert run("genae run quickstart", root).returncode == 0
     return root

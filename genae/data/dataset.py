@@ -7,8 +7,9 @@ A registered factory takes the split ("train" or "test") and keyword-only settin
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -18,12 +19,32 @@ SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True)
+class Factor:
+    """One factor of variation: continuous in [low, high], or an index into choices.
+
+    scale: "coarse", "middle" or "fine", the size of what it changes.
+    """
+
+    name: str
+    scale: Literal["coarse", "middle", "fine"]
+    meaning: str
+    low: float = 0.0
+    high: float = 1.0
+    choices: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> Literal["continuous", "categorical"]:
+        return "categorical" if self.choices else "continuous"
+
+
+@dataclass(frozen=True)
 class Dataset:
     """One split, packed.
 
     images: uint8 [N, C, H, W] with H = W, memory-mapped or in memory, or decoded wherever they are indexed.
     digest: sha256 (hex) of the content: shape and bytes of the images.
     factors: known factors of variation, each an array [N] or [N, k], where the data set has them.
+    described_factors: those of which scale and range are known too, float [N] or an index [N]: what factor-* metrics score.
     """
 
     name: str
@@ -31,6 +52,7 @@ class Dataset:
     images: np.ndarray | EncodedImages
     digest: str
     factors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    described_factors: tuple[Factor, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -46,7 +68,7 @@ class Dataset:
             return self
         factors = {name: values[:count] for name, values in self.factors.items()}
         images = self.images.first(count) if isinstance(self.images, EncodedImages) else self.images[:count]
-        return Dataset(self.name, self.split, images, f"{self.digest}:{count}", factors)
+        return replace(self, images=images, digest=f"{self.digest}:{count}", factors=factors)
 
 
 class Splits:

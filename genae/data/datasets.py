@@ -5,6 +5,7 @@ the user's own copy, at its own resolution or averaged to a lower one.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def drawn_faces(split: str, *, resolution: int = 64, num_train: int = 20_000, nu
         write_pack(folder, {split: chunks()}, lambda: {"name": "synthetic-faces", "licence": "MIT (genae)"})
 
     key = {"drawing": synthetic_faces.REVISION, "seed": seed, "split": split, "count": count, "resolution": resolution}
-    return open_pack(cached_folder("synthetic-faces", key, build), split)
+    return replace(open_pack(cached_folder("synthetic-faces", key, build), split), described_factors=synthetic_faces.FACTORS)
 
 
 # ---------------------------------------------------------------- the user's own copies

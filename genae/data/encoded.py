@@ -104,9 +104,9 @@ class EncodedImages:
         indices = np.asarray(key)
         if indices.dtype == bool and indices.shape == (len(self),):
             return np.flatnonzero(indices)
-        if indices.ndim != 1 or not (indices.size == 0 or np.issubdtype(indices.dtype, np.integer)):
+        if isinstance(key, tuple) or indices.ndim != 1 or (indices.size and not np.issubdtype(indices.dtype, np.integer)):
             raise TypeError(
-                "encoded images are indexed by an integer, a slice, or an array of integers or bools for the first axis"
+                "encoded images are indexed along their first axis, by integers, a slice or bools; slice the result"
             )
         indices = indices.astype(np.int64)
         if indices.size and not -len(self) <= indices.min() <= indices.max() < len(self):

@@ -10,11 +10,10 @@ azimuth. Per pixel only + - * / and square roots are taken, which IEEE 754 round
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from genae.data.dataset import Factor
 from genae.data.drawing import Canvas, curved_band, ellipse, ring, slab
 from genae.randomness import seed_for
 
@@ -22,25 +21,6 @@ REVISION = 2  # raised when the same factors come to draw other pixels
 RESOLUTIONS = (16, 32, 64, 128, 256)
 _DRAWN_AT_LEAST = 64  # smaller faces are averaged from this, as thin lines need it
 _PIXELS_AT_ONCE = 65_536  # faces are drawn in groups whose planes stay in a core's cache
-
-
-@dataclass(frozen=True)
-class Factor:
-    """One factor of variation: continuous in [low, high], or an index into choices.
-
-    scale: "coarse", "middle" or "fine", the size of what it changes.
-    """
-
-    name: str
-    scale: Literal["coarse", "middle", "fine"]
-    meaning: str
-    low: float = 0.0
-    high: float = 1.0
-    choices: tuple[str, ...] = ()
-
-    @property
-    def kind(self) -> Literal["continuous", "categorical"]:
-        return "categorical" if self.choices else "continuous"
 
 
 FACTORS = (  # one is added at the end only: the draws of those before it stay
