@@ -112,8 +112,14 @@ def latest(folder: Path, damaged: Callable[[str], None] | None = None) -> Checkp
     return None
 
 
-def check_data(found: Checkpoint, data: Dataset) -> None:
-    """Raise ValueError where a checkpoint was trained on other data than `data`, its training split."""
+def check_origin(found: Checkpoint, identity: str, data: Dataset) -> None:
+    """Raise ValueError where a checkpoint is of another stage than `identity`, or was trained on other data than `data`."""
+    if found.state["identity"] != identity:
+        held = f"model {found.state['model_spec']['name']!r} of identity {found.state['identity'][:12]}"
+        raise ValueError(
+            f"{found.path} is a checkpoint of another run: it holds {held}, not {identity[:12]}. "
+            "Move it away: the one before it is then used, or the run is trained anew."
+        )
     if found.state["data"] != data.digest:
         raise ValueError(
             f"{found.path.parent.parent.name} was trained on other data: its checkpoint names {found.state['data'][:12]}, "

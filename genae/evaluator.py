@@ -75,7 +75,7 @@ def _model(run: RunSpec, directory: RunDir, data: Splits) -> tuple[Generator, st
     last = checkpoint.latest(directory.checkpoints)
     if not last or last.state["images_seen"] < run.stages[-1].schedule.total_images:
         raise ValueError(f"{directory.path.name} is not trained to its end; `genae run` trains it")
-    checkpoint.check_data(last, data.train)
+    checkpoint.check_origin(last, run.stages[-1].identity, data.train)
     return checkpoint.model_from(last.state), last.digest, last.state["images_seen"]
 
 

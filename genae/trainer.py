@@ -77,7 +77,7 @@ def train(
     # The last checkpoint, if there is one; what was logged after it will be logged again.
     last = checkpoint.latest(directory.checkpoints, directory.warn)
     if last:
-        checkpoint.check_data(last, data)
+        checkpoint.check_origin(last, stage.identity, data)
         training.load_state_dict(last.state)
     _cut_back(directory.progress, training.images_seen)
 
@@ -145,6 +145,7 @@ def _model(run: RunSpec, index: int, runs: Path, data: Dataset) -> Generator:
         last = checkpoint.latest(RunDir.of(runs, run.label, before.identity).checkpoints)
         if not last or last.state["images_seen"] < before.schedule.total_images:
             raise ValueError(f"stage {run.stages[index].name!r} needs stage {before.name!r}, which is not trained")
+        checkpoint.check_origin(last, before.identity, data)
         model = checkpoint.model_from(last.state).train().requires_grad_(True)
     return model
 

@@ -332,6 +332,24 @@ def test_an_old_model_is_not_recorded_as_trained_on_new_data(project, monkeypatc
         evaluator.evaluate(run, runs)
 
 
+def test_a_checkpoint_of_another_model_is_named_and_neither_trained_on_nor_measured(project):
+    path = project({"row": row("plain")})
+    mine, runs = load(path).runs[0], study.Folders(path.parent).runs
+    trainer.train(mine, 0, runs)
+    other = load(write(path, lambda text: text["shared"]["model"].update(latent_dim=3))).runs[0]
+    (theirs,) = trainer.train(other, 0, runs).checkpoints.glob("*.pt")
+    (own,) = rundir.RunDir.of(runs, mine.label, mine.identity).checkpoints.glob("*.pt")
+    shutil.copy(theirs, own)
+    before = theirs.read_bytes()
+    for use in (lambda: trainer.train(mine, 0, runs), lambda: evaluator.evaluate(mine, runs)):
+        with pytest.raises(ValueError, match=f"{own} is a checkpoint of another run: it holds model 'autoencoder' of identity"):
+            use()
+    assert own.read_bytes() == theirs.read_bytes() == before
+    own.unlink()
+    trainer.train(mine, 0, runs)  # as it says: moved away, and trained anew
+    assert evaluator.evaluate(mine, runs)[0]["value"] is not None
+
+
 def test_a_worker_that_is_killed_by_its_run_does_not_sink_the_others(project):
     path = project({"dying": row("die"), "good": row("plain")})
     done = subprocess.run(
