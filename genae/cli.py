@@ -136,6 +136,9 @@ def show(
     scale: Scale = None,
     row: Annotated[str | None, typer.Option(help="Only this row.")] = None,
     seeds: Seeds = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="The layers of each model too, and how many parameters it uses.")
+    ] = False,
 ) -> None:
     """What would be run: each run resolved, with its identity and directory; and the claims to decide. A dry run."""
     import yaml
@@ -152,6 +155,11 @@ def show(
         for (name, identity), place in zip(identities, study.directories(one, folders.runs), strict=True):
             console.print(f"# {name}: identity {identity}", soft_wrap=True)
             console.print(f"#   {place.path.relative_to(chosen.root)}", soft_wrap=True)
+        if layers:
+            from genae.models import layer_table
+
+            for line in layer_table.lines(one.model, one.data):
+                console.print(f"# {line}", soft_wrap=True, markup=False)
         sys.stdout.write(yaml.safe_dump(described, sort_keys=False, width=120) + "\n")
     for claim in [] if row else chosen.claims:
         console.print(f"# claim {claim.id}: {claim.text} ({claim.where})", style="bold", soft_wrap=True, markup=False)
