@@ -1,6 +1,8 @@
 """What a measurement or a picture may depend on besides the model and the data."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -13,11 +15,13 @@ class Context:
 
     seed: of the evaluation's own draws. It is part of the protocol, and the same for every training seed: a table's seeds
     vary training only.
+    untrained: makes the model again as it was before training, where that is known: what a score is held against.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     batch_size: int = 100
     seed: int = 0
+    untrained: Callable[[], Any] | None = None
 
     def generator(self, purpose: str) -> torch.Generator:
         """A fresh generator for one purpose ("samples", "pairs"): the same draws whatever else was measured before.

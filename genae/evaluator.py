@@ -19,7 +19,7 @@ from genae import checkpoint, provenance, results
 from genae.context import Context, resolve_device
 from genae.data.dataset import Splits
 from genae.data.datasets import open_dataset
-from genae.metrics.metric import MissingWeights
+from genae.metrics.metric import MissingWeights, NotDefined
 from genae.models.autoencoder import Generator
 from genae.registry import FIGURES, METRICS
 from genae.rundir import RunDir, read_json, write_json
@@ -32,14 +32,19 @@ EVALUATION_SEED = 0  # of every table: a table's seeds vary training only
 def evaluate(run: RunSpec, runs: Path, *, only: list[str] | None = None, stop: Stop | None = None) -> list[dict[str, Any]]:
     """Measure the columns of a trained run (those named in `only`) and draw its pictures. Returns the records of the columns.
 
-    The caller holds the directory. Whatever a metric raises travels, but for weights that are not here: the record says so.
+    The caller holds the directory. Whatever a metric raises travels, but that weights are not here or that the number is not
+    defined: the record says so.
     Raises Interrupted between two columns when `stop` asks; what is measured is recorded.
     """
     directory = RunDir.of(runs, run.label, run.identity)
     directory.path.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(run.compute.threads)
-    context = Context(device=resolve_device(run.compute.device), seed=EVALUATION_SEED)
     data = Splits(lambda split: open_dataset(run.data, split))
+    context = Context(
+        device=resolve_device(run.compute.device),
+        seed=EVALUATION_SEED,
+        untrained=lambda: checkpoint.untrained_model(run.model, data.train.shape, run.seed),
+    )
     model, weights, images_seen = _model(run, directory, data)
     model = model.to(context.device)
     made_by = {
@@ -112,7 +117,7 @@ def _record(
         exact = [old for old in same if old | own == old]
         return exact[-1] if exact else same[-1] | own if same else None
 
-    if metric.needs - model.provides:
+    if metric.needs - model.provides or (metric.needs_factors and not on.test.described_factors):
         return known("not defined") or record | {"status": "not defined", "seconds": 0.0, "time": time.time()}
     if known("ok"):
         return known("ok")
@@ -123,10 +128,13 @@ def _record(
     except MissingWeights as missing:
         said = {"status": str(missing), "missing_weights": missing.name, "seconds": 0.0, "time": time.time()}
         return known(str(missing)) or record | said
-    if not all(map(math.isfinite, values.values())):
+    except NotDefined as reason:
+        said = {"status": f"not defined: {reason}", "seconds": round(time.monotonic() - began, 3), "time": time.time()}
+        return known(said["status"]) or record | said
+    if not all(math.isfinite(value) for value in values.values() if not isinstance(value, str)):
         raise ValueError(f"column {column.id!r} came to {values}")
     record["value"] = float(values[name])
-    record["details"] = {key: float(value) for key, value in values.items() if key != name}
+    record["details"] = {key: value if isinstance(value, str) else float(value) for key, value in values.items() if key != name}
     return record | {"seconds": round(time.monotonic() - began, 3), "time": time.time()}
 
 

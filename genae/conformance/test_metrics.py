@@ -18,7 +18,7 @@ from genae.conformance.names import registered
 from genae.conformance.random_weights import NAMES as WEIGHT_NAMES
 from genae.conformance.random_weights import write_random_weights
 from genae.context import Context
-from genae.data.dataset import Dataset, Splits
+from genae.data.dataset import Dataset, Factor, Splits
 from genae.latent import Sphere
 from genae.metrics.metric import Metric, MissingWeights
 from genae.models.autoencoder import Autoencoder
@@ -27,6 +27,11 @@ from genae.schedule import Growth
 
 SIZE, DIM, LAYERS = 32, 6, 3
 NAMES = registered(METRICS)
+FACTORS = (
+    Factor("azimuth", "coarse", "a number", -1, 1),
+    Factor("glasses", "middle", "a choice", choices=("none", "round")),
+    Factor("hair_color", "fine", "a choice", choices=("black", "brown", "red")),
+)
 
 
 class Encoder(nn.Module):
@@ -44,6 +49,7 @@ class Decoder(nn.Module):
     """Codes, one for all layers or one each -> images: a smooth picture per layer and code dimension, summed."""
 
     num_layers = LAYERS
+    layer_resolutions = (8, 16, 32)
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,14 +62,25 @@ class Decoder(nn.Module):
             codes = codes[:, None].expand(-1, LAYERS, -1)
         return torch.einsum("nld,ldchw->nchw", codes, self.pictures)
 
+    def canvas(self, codes: Tensor, upto: int, growth: Growth | None) -> Tensor:
+        heard = torch.arange(LAYERS) < upto
+        codes = codes[:, None] if codes.ndim == 2 else codes
+        return self(codes * heard[:, None], growth)
+
 
 def autoencoder() -> Autoencoder:
     return Autoencoder(Sphere(DIM), Encoder(), Decoder()).eval()
 
 
 def split_of(name: str) -> Dataset:
-    images = np.random.default_rng(len(name)).integers(0, 256, (12, 3, SIZE, SIZE), dtype=np.uint8)
-    return Dataset("noise", name, images, hashlib.sha256(images.tobytes()).hexdigest())
+    generator = np.random.default_rng(len(name))
+    images = generator.integers(0, 256, (12, 3, SIZE, SIZE), dtype=np.uint8)
+    factors = {factor.name: generator.permutation(12) % (len(factor.choices) or 2) for factor in FACTORS}
+    return Dataset("noise", name, images, hashlib.sha256(images.tobytes()).hexdigest(), factors, FACTORS)
+
+
+def alike(a: float | str, b: float | str) -> bool:
+    return a == b if isinstance(a, str) or isinstance(b, str) else math.isclose(a, b, rel_tol=1e-3)
 
 
 @dataclass(frozen=True)
@@ -77,10 +94,10 @@ class Measured:
         return autoencoder()
 
     @cached_property
-    def first(self) -> dict[str, float]:
+    def first(self) -> dict[str, float | str]:
         return self.measure(Context())
 
-    def measure(self, context: Context) -> dict[str, float]:
+    def measure(self, context: Context) -> dict[str, float | str]:
         with torch.inference_mode():
             return self.metric.measure(self.model, Splits(split_of), context)
 
@@ -112,9 +129,9 @@ def name(request) -> str:
     return request.node.callspec.params["measured"]
 
 
-def test_the_value_stands_under_the_metrics_own_name_and_all_are_finite_floats(measured, name):
-    assert name in measured.first
-    assert all(type(value) is float and math.isfinite(value) for value in measured.first.values())
+def test_the_value_stands_under_the_metrics_own_name_and_all_are_finite_floats_or_words(measured, name):
+    assert type(measured.first[name]) is float
+    assert all(type(value) is str or (type(value) is float and math.isfinite(value)) for value in measured.first.values())
 
 
 def test_the_same_context_gives_the_same_numbers(measured):
@@ -126,7 +143,7 @@ def test_the_batch_size_of_the_context_does_not_matter(measured):
     other = measured.measure(Context(batch_size=3))
     assert other.keys() == measured.first.keys()
     if measured.metric.repeatable:
-        assert all(math.isclose(other[key], value, rel_tol=1e-3) for key, value in measured.first.items())
+        assert all(alike(other[key], value) for key, value in measured.first.items())
 
 
 def test_measuring_leaves_the_model_as_it_was(measured):

@@ -36,6 +36,11 @@ def draws(count: int) -> Iterator[int]:
         yield min(DRAWN_AT_ONCE, count - start)
 
 
+def another(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """For each row of `count`, one that it is not, drawn uniformly. [P] -> [P]"""
+    return (rows + torch.randint(1, count, rows.shape, generator=generator)) % count
+
+
 def samples(model: Generator, count: int, context: Context) -> Iterator[Tensor]:
     """Decoded codes of the prior (or of the density that was learned), as a PNG would hold them: see `as_png`."""
     generator = context.generator("samples")

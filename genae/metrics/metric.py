@@ -12,10 +12,14 @@ from genae.data.dataset import Splits
 from genae.features.weights import MissingWeights
 from genae.models.autoencoder import Generator
 
-__all__ = ["NOISE_INPUTS", "Metric", "MissingWeights", "check_at_least", "short_count", "weights_notes"]
+__all__ = ["NOISE_INPUTS", "Metric", "MissingWeights", "NotDefined", "check_at_least", "short_count", "weights_notes"]
 
 
 NOISE_INPUTS = "one fixed draw"  # per layer, of a model in eval mode (genae.networks.blocks.Noise): `noise` in a protocol
+
+
+class NotDefined(Exception):
+    """What a metric is about is not there, in this model or these data; the message says what."""
 
 
 @dataclass(kw_only=True)
@@ -23,18 +27,21 @@ class Metric:
     """One number, or a few that come from one pass.
 
     needs: what the model must provide ("encode", "layers", ...); where it lacks one the cell says "not defined".
+    needs_factors: whether the data must have described factors; the same.
     direction: "min" or "max", whichever is better.
     repeatable: the same context gives the same numbers; times do not.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"decode"})
+    needs_factors: ClassVar[bool] = False
     direction: ClassVar[str] = "min"
     repeatable: ClassVar[bool] = True
 
-    def measure(self, model: Generator, data: Splits, context: Context) -> dict[str, float]:
-        """{name: value}. The value under the metric's registered name is the table's; others are kept as details.
+    def measure(self, model: Generator, data: Splits, context: Context) -> dict[str, float | str]:
+        """{name: value}. The value under the metric's registered name is the table's; others, words too, are kept as details.
 
-        The model is in eval mode, on context.device, under inference mode. Raises MissingWeights.
+        A report shows the details `chance`, `ceiling` and `untrained` beside the value.
+        The model is in eval mode, on context.device, under inference mode. Raises MissingWeights, NotDefined.
         """
         raise NotImplementedError
 
