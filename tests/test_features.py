@@ -124,6 +124,23 @@ def test_absent_weights_are_named_with_the_command_that_gets_them(monkeypatch, t
     assert weights.used("vgg16") == {"weights": "vgg16", "sha256": None, "published": None}
 
 
+@pytest.mark.parametrize("name", ["inception-2015", "lpips", "vgg19"])
+@pytest.mark.parametrize("content", ["an error page", "half of it", "of another network", "a number"])
+def test_a_file_that_does_not_hold_the_weights_is_named(name, content, random_weights, tmp_path, monkeypatch):
+    file = weights.entry({"lpips": "alexnet"}.get(name, name)).file
+    path = tmp_path / file
+    if content == "of another network":
+        torch.save({"fc.weight": torch.zeros(3)}, path)
+    elif content == "a number":
+        torch.save(3, path)
+    else:
+        whole = (random_weights / file).read_bytes()
+        path.write_bytes(b"<html>404</html>" if content == "an error page" else whole[: len(whole) // 2])
+    monkeypatch.setenv("GENAE_WEIGHTS", str(tmp_path))
+    with pytest.raises(ValueError, match=f"^{path} does not hold the weights .*Remove it, then: genae weights fetch "):
+        FEATURES.build({"name": name})
+
+
 def test_unknown_weights_are_answered_with_the_known_ones():
     with pytest.raises(ValueError, match="did you mean 'vgg16'"):
         weights.find("vgg-16")

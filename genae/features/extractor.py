@@ -5,11 +5,15 @@ images [N, 1 or 3, H, W] nominally in [-1, 1], of any size unless they say other
 alone.
 """
 
-from collections.abc import Sequence
+import contextlib
+import pickle
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from genae.features import weights
 
 
 class Extractor(nn.Module):
@@ -79,6 +83,23 @@ def unit_distance(maps_a: Sequence[Tensor], maps_b: Sequence[Tensor], eps: float
         for a, b in zip(maps_a, maps_b, strict=True)
     ]
     return torch.stack(layers).mean(0)
+
+
+@contextlib.contextmanager
+def tensors_of(name: str) -> Iterator[dict[str, Tensor]]:
+    """The tensors of weights `name`, to be put into a network within. Raises MissingWeights where there is no file.
+
+    The user's own file may hold anything: where it cannot be read or does not fit, a ValueError names it.
+    """
+    path = weights.find(name)
+    try:
+        yield torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError, LookupError, TypeError, AttributeError, ValueError) as error:
+        if "alloc" in str(error):  # the machine's fault, not the file's
+            raise
+        lines = str(error).splitlines() or ["it ends too soon"]
+        reason = f"it has no {error.args[0]}" if isinstance(error, KeyError) else lines[0]
+        raise ValueError(f"{path} does not hold the weights {name!r} ({reason}). Remove it, then: genae weights fetch {name}") from error
 
 
 def frozen(network: nn.Module) -> None:

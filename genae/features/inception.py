@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genae.features import weights
-from genae.features.extractor import Extractor, frozen
+from genae.features.extractor import Extractor, frozen, tensors_of
 from genae.pixels import to_png_unit, to_rgb
 from genae.registry import FEATURES
 
@@ -44,10 +44,10 @@ class Inception(Extractor):
     def __init__(self) -> None:
         super().__init__()
         used = weights.used("inception-2015")
-        state = torch.load(weights.find("inception-2015"), map_location="cpu", weights_only=True)
-        with torch.device("meta"):  # shapes only: nothing is initialised to be thrown away
-            net = network()
-        net.load_state_dict(state, assign=True)
+        with tensors_of("inception-2015") as state:
+            with torch.device("meta"):  # shapes only: nothing is initialised to be thrown away
+                net = network()
+            net.load_state_dict(state, assign=True)
         net.fc = nn.Identity()
         self.net = net
         self.digest, self.published = str(used["sha256"]), bool(used["published"])

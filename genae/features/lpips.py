@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from genae.features import weights
-from genae.features.extractor import Distance, frozen
+from genae.features.extractor import Distance, frozen, tensors_of
 from genae.pixels import to_rgb
 from genae.registry import FEATURES
 
@@ -33,13 +33,13 @@ class Lpips(Distance):
         super().__init__()
         if net not in TRUNKS:
             raise ValueError(f"lpips has no net {net!r}; it has: {', '.join(TRUNKS)}")
-        trunk = torch.load(weights.find(TRUNKS[net]), map_location="cpu", weights_only=True)
-        import lpips
+        with tensors_of(TRUNKS[net]) as trunk:
+            import lpips
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # lpips names torchvision's weights in an old way
-            model = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)  # pnet_rand: a random trunk, so no download
-        self._load_trunk(model.net, trunk)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # lpips names torchvision's weights in an old way
+                model = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)  # pnet_rand: a random trunk, so no download
+            self._load_trunk(model.net, trunk)
         self.model = model
         self.net = net
         files = used(net)

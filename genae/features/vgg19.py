@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from genae.features import weights
-from genae.features.extractor import MapExtractor, frozen
+from genae.features.extractor import MapExtractor, frozen, tensors_of
 from genae.pixels import to_rgb
 from genae.registry import FEATURES
 
@@ -20,12 +20,12 @@ class Vgg19(MapExtractor):
     def __init__(self) -> None:
         super().__init__()
         used = weights.used("vgg19")
-        state = torch.load(weights.find("vgg19"), map_location="cpu", weights_only=True)
-        from torchvision.models import vgg19
+        with tensors_of("vgg19") as state:
+            from torchvision.models import vgg19
 
-        with torch.device("meta"):  # shapes only: nothing is initialised to be thrown away
-            layers = vgg19(weights=None).features[: max(LAYERS) + 1]
-        layers.load_state_dict({key: state[f"features.{key}"] for key in layers.state_dict()}, assign=True)
+            with torch.device("meta"):  # shapes only: nothing is initialised to be thrown away
+                layers = vgg19(weights=None).features[: max(LAYERS) + 1]
+            layers.load_state_dict({key: state[f"features.{key}"] for key in layers.state_dict()}, assign=True)
         for layer in layers:
             if isinstance(layer, nn.ReLU):
                 layer.inplace = False  # the maps are kept
