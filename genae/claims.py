@@ -346,18 +346,19 @@ def _leaf(leaf: _Leaf) -> _Found:
 
 
 def _said(inequality: Inequality, left: tuple[str, Number], sign: str, right: tuple[str, Number]) -> str:
-    """An inequality in numbers: "fid: layer 51.31 > architecture 45.25"."""
-    names = {values.name for values in inequality.values}
-    prefix = f"{names.pop()}: " if len(names) == 1 else ""
-    sides = []
+    """An inequality in numbers: "fid of layer 51.31 > architecture 45.25"."""
+    sides, told = [], ""
     for side, (row, number) in ((inequality.left, left), (inequality.right, right)):
-        factor = f"{side.factor:g} × " if isinstance(side, Values) and side.factor != 1 and not inequality.ratio else ""
-        of = f"{row if prefix else f'{side.name}[{row}]'} " if row else ""
-        sides.append(f"{factor}{of}{number}")
+        said = str(number)
+        if isinstance(side, Values):
+            said = f"{row} {said}" if side.name == told else f"{side.name} of {row} {said}"  # a column is named once
+            said = f"{side.factor:g} × {said}" if side.factor != 1 and not inequality.ratio else said
+            told = side.name
+        sides.append(said)
     if inequality.ratio:
         ratio = _digits(left[1].value / right[1].value, 3)
-        return f"{prefix}{sides[0]} / {sides[1]} = {ratio} {sign} {inequality.right.factor:g}"
-    return f"{prefix}{sides[0]} {sign} {sides[1]}"
+        return f"{sides[0]} / {sides[1]} = {ratio} {sign} {inequality.right.factor:g}"
+    return f"{sides[0]} {sign} {sides[1]}"
 
 
 def _digits(value: float, digits: int) -> str:

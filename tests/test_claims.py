@@ -95,15 +95,15 @@ BORNE_OUT = {
 }  # fmt: skip
 SAID = {  # words of the reasons
     ("automodulator-2020/table2a", "am1"): "automodulator 0.083 ≤ b-pioneer 0.092",
-    ("automodulator-2020/table2a", "am2"): "ppl: automodulator 62.76 ≥ wae-adain 62.17",
-    ("automodulator-2020/table2a", "am6"): "ppl: vae-adain 83.52 ≥ vae-classic 71.75",
-    ("automodulator-2020/table2a", "am17"): "fid: automodulator 28.84 / b-pioneer 21.51 = 1.34 > 1",
+    ("automodulator-2020/table2a", "am2"): "ppl of automodulator 62.76 ≥ wae-adain 62.17",
+    ("automodulator-2020/table2a", "am6"): "ppl of vae-adain 83.52 ≥ vae-classic 71.75",
+    ("automodulator-2020/table2a", "am17"): "fid of automodulator 28.84 / b-pioneer 21.51 = 1.34 > 1",
     (
         "automodulator-2020/table1",
         "am18",
-    ): "ppl: layer-robust 208.2 ≥ layer 194.6; ppl: layer-robust 208.2 ≥ architecture 206.3",
-    ("automodulator-2020/table2b", "am9"): "on 2 of 4 data sets; fid/ffhq: automodulator 49.04 ≤ b-pioneer 61.35",
-    ("automodulator-2020/table2b", "am16"): "ppl/ffhq: automodulator 262 ≥ b-pioneer 160",
+    ): "ppl of layer-robust 208.2 ≥ layer 194.6; ppl of layer-robust 208.2 ≥ architecture 206.3",
+    ("automodulator-2020/table2b", "am9"): "on 2 of 4 data sets; fid/ffhq of automodulator 49.04 ≤ b-pioneer 61.35",
+    ("automodulator-2020/table2b", "am16"): "ppl/ffhq of automodulator 262 ≥ b-pioneer 160",
 }
 
 
@@ -133,7 +133,7 @@ def test_five_claims_of_the_2020_paper_are_not_borne_out_by_its_own_numbers():
     assert 16 / 0.0079 < 68 / 0.0079 < 10_000
     seconds = {"inversion": {"seconds": 16.0}, "encode": {"seconds": 0.0079}}
     am12 = paper("seconds[inversion] / seconds[encode] > 10000", seconds)
-    assert (am12.outcome, am12.reason) == ("fails", "seconds: inversion 16 / encode 0.0079 = 2025 ≤ 10000")
+    assert (am12.outcome, am12.reason) == ("fails", "seconds of inversion 16 / encode 0.0079 = 2025 ≤ 10000")
 
 
 PATCHES = {"maf-ddsf": 157.73, "maf-mog": 156.36, "lde-k1": 152.68, "lde-k10": 157.75, "lde-k30": 158.02, "lde-k100": 157.03}
@@ -192,10 +192,10 @@ def test_two_rows_are_told_apart_where_welchs_interval_leaves_out_zero(one, two,
 def test_three_seeds_are_printed_with_their_standard_errors():
     # sd of 1, 2, 3 is 1, and 1 / sqrt(3) = 0.577; of 11, 12, 13 too; 10 apart, t(4) sqrt(2 / 3) = 2.27
     found = ours("fid[a] < fid[b]", {"a": {"fid": [1.0, 2.0, 3.0]}, "b": {"fid": [11.0, 12.0, 13.0]}})
-    assert (found.words, found.reason) == ("holds", "fid: a 2.000 ± 0.58 < b 12.00 ± 0.58")
+    assert (found.words, found.reason) == ("holds", "fid of a 2.000 ± 0.58 < b 12.00 ± 0.58")
     # 2 apart
     found = ours("fid[a] < fid[b]", {"a": {"fid": [1.0, 2.0, 3.0]}, "b": {"fid": [3.0, 4.0, 5.0]}})
-    assert (found.words, found.reason) == ("undecided", "fid: a 2.000 ± 0.58 ≈ b 4.000 ± 0.58")
+    assert (found.words, found.reason) == ("undecided", "fid of a 2.000 ± 0.58 ≈ b 4.000 ± 0.58")
 
 
 def test_numbers_of_one_row_are_compared_seed_by_seed():
@@ -213,7 +213,7 @@ def test_numbers_of_one_row_are_compared_seed_by_seed():
 
 def test_one_seed_is_decided_by_the_values_and_marked():
     found = ours("fid[a] < fid[b]", {"a": {"fid": [1.0]}, "b": {"fid": [2.0]}})
-    assert (found.words, found.reason) == ("holds, one seed", "fid: a 1.000 < b 2.000")
+    assert (found.words, found.reason) == ("holds, one seed", "fid of a 1.000 < b 2.000")
     assert ours("fid[a] > fid[b]", {"a": {"fid": [1.0]}, "b": {"fid": [2.0]}}).words == "fails, one seed"
     assert not paper("fid[a] < fid[b]", {"a": {"fid": 1.0}, "b": {"fid": 2.0}}).one_seed
 
@@ -224,7 +224,7 @@ def test_a_row_of_one_seed_beside_one_of_three_goes_by_the_spread_that_is_known(
     assert ours("fid[a] < fid[b]", numbers).words == "undecided, one seed"
     numbers["b"]["fid"] = [5.0]
     found = ours("fid[a] < fid[b]", numbers)
-    assert (found.words, found.reason) == ("holds, one seed", "fid: a 2.000 ± 0.58 < b 5.000 (n = 1 of 3)")
+    assert (found.words, found.reason) == ("holds, one seed", "fid of a 2.000 ± 0.58 < b 5.000 (n = 1 of 3)")
 
 
 def test_equal_numbers_without_spread_satisfy_at_most_and_not_less():
@@ -333,7 +333,7 @@ def test_a_removed_column_leaves_a_claim_undecided_by_name():
         "ppl[a] < ppl[b]", BOTH, columns=["fid", "ppl"], removed=["ppl"], published={"a": {"ppl": 1}, "b": {"ppl": 2}}
     )
     assert (found.ours.outcome, found.ours.reason) == ("undecided", "not measured at scale desk: column ppl")
-    assert (found.paper.outcome, found.paper.reason) == ("holds", "ppl: a 1 < b 2")
+    assert (found.paper.outcome, found.paper.reason) == ("holds", "ppl of a 1 < b 2")
 
 
 def test_a_column_of_another_scale_is_named_too():
@@ -347,7 +347,7 @@ def test_rows_that_are_not_run_or_not_measured_are_named():
     found = judged("fid[a] < fid[others]", BOTH, published=published)
     assert (found.ours.outcome, found.ours.reason) == ("undecided", "not measured yet: fid of glow")
     found = judged("fid[b] < fid[others]", BOTH, published=published)  # what fails already, fails
-    assert (found.ours.outcome, found.ours.reason) == ("fails", "fid: b 2.000 ≥ a 1.000")
+    assert (found.ours.outcome, found.ours.reason) == ("fails", "fid of b 2.000 ≥ a 1.000")
 
 
 def test_a_number_that_could_not_be_measured_is_told_by_its_status():
@@ -358,7 +358,7 @@ def test_a_number_that_could_not_be_measured_is_told_by_its_status():
 
 def test_a_mean_of_fewer_seeds_says_so():
     numbers = {"a": {"fid": [1.0, 1.5, 2.0]}, "b": {"fid": [9.0, 9.5]}}
-    assert ours("fid[a] < fid[b]", numbers).reason == "fid: a 1.500 ± 0.29 < b 9.250 ± 0.25 (n = 2 of 3)"
+    assert ours("fid[a] < fid[b]", numbers).reason == "fid of a 1.500 ± 0.29 < b 9.250 ± 0.25 (n = 2 of 3)"
 
 
 def test_others_are_the_papers_rows_in_that_column():
@@ -372,7 +372,7 @@ def test_where_the_paper_has_none_others_are_all_rows_for_which_it_is_defined():
     experiment = table({"a": {}, "b": {}, "gan": {}}, ["mixing[a] > mixing[others]"], columns=["mixing"])
     records = [record("mixing", "a", 0.9), record("mixing", "b", 0.5), record("mixing", "gan", None, status="not defined")]
     [found] = judge(experiment, records)
-    assert (found.ours.outcome, found.ours.reason) == ("holds", "mixing: a 0.9000 > b 0.5000")
+    assert (found.ours.outcome, found.ours.reason) == ("holds", "mixing of a 0.9000 > b 0.5000")
     assert (found.paper.outcome, found.paper.reason) == ("undecided", "not in the paper's table: mixing")
     [found] = judge(experiment, [records[0], records[2], record("mixing", "b", None, status="not defined")])
     assert found.ours.reason == "there are no other rows at scale desk"
@@ -381,7 +381,7 @@ def test_where_the_paper_has_none_others_are_all_rows_for_which_it_is_defined():
 def test_details_of_a_record_stand_beside_its_value():
     experiment = table({"a": {}}, ["mixing[a] > mixing.chance[a]", "mixing[a] > 0.9 * mixing.celing[a]"], columns=["mixing"])
     above, unknown = judge(experiment, [record("mixing", "a", 0.9, chance=0.25, ceiling=0.95)])
-    assert (above.ours.outcome, above.ours.reason) == ("holds", "mixing[a] 0.9000 > mixing.chance[a] 0.2500")
+    assert (above.ours.outcome, above.ours.reason) == ("holds", "mixing of a 0.9000 > mixing.chance of a 0.2500")
     said = "no such detail (did you mean 'ceiling'? known: ceiling, chance): mixing.celing of a"
     assert (unknown.ours.outcome, unknown.ours.reason) == ("undecided", said)
 
@@ -391,8 +391,8 @@ def test_data_sets_that_a_scale_leaves_out_do_not_count():
     published = {"a": {"fid/faces": 1.0, "fid/rooms": 5.0}, "b": {"fid/faces": 2.0, "fid/rooms": 4.0}}
     options = {"published": published, "columns": ["fid/faces", "fid/rooms"]}
     found = judged("most data: fid[a] < fid[b]", numbers, **options, removed=["fid/rooms"])
-    assert (found.ours.words, found.ours.reason) == ("holds, one seed", "on 1 of 1 data set; fid/faces: a 1.000 < b 2.000")
-    assert (found.paper.outcome, found.paper.reason) == ("fails", "on 1 of 2 data sets; fid/rooms: a 5 ≥ b 4")
+    assert (found.ours.words, found.ours.reason) == ("holds, one seed", "on 1 of 1 data set; fid/faces of a 1.000 < b 2.000")
+    assert (found.paper.outcome, found.paper.reason) == ("fails", "on 1 of 2 data sets; fid/rooms of a 5 ≥ b 4")
     found = judged("each data: fid[a] < fid[b]", numbers, **options, removed=["fid/faces", "fid/rooms"])
     assert (found.ours.outcome, found.ours.reason) == ("undecided", "no data set has fid at scale desk")
 

@@ -495,8 +495,8 @@ def test_a_claim_stands_in_every_format_with_its_place_and_both_verdicts():
     for page in (text.markdown(drawn), report.page.html(drawn), text.latex(drawn), on_terminal(drawn, 200)):
         words = re.sub(r"\s+", " ", re.sub(r"<[^>]+>|[\\$]", "", page).replace("geq", "≥").replace("textless{}", "<"))
         assert "Balanced PIONEER has the best FID (Sec. 4.1)" in words
-        assert re.search(r"fails, one seed:? ?fid: vae 7.500 ≥ wae 6.250", words)
-        assert re.search(r"holds:? ?fid: vae 21.51 (<|&lt;) wae 28.84", words)
+        assert re.search(r"fails, one seed:? ?fid of vae 7.500 ≥ wae 6.250", words)
+        assert re.search(r"holds:? ?fid of vae 21.51 (<|&lt;) wae 28.84", words)
     assert "Claims" not in text.markdown(report.build(experiment({"vae": {}}), [record("vae", 1.0)]))
 
 
