@@ -109,10 +109,11 @@ def order_key(report: Report) -> str:
 
 def claims_key(report: Report) -> str:
     """What the verdicts on claims go by."""
+    here = "" if report.same_kind else f" At scale {report.scale} a column is what stands in its place there."
     return (
         "By our numbers: means over seeds ± their standard errors. An inequality is decided where Welch's 95 % interval of the "
         "difference of its two sides leaves out zero, else undecided (≈). By the paper's own: the numbers as printed, "
-        "undecided within their error bars."
+        f"undecided within their error bars.{here}"
     )
 
 
