@@ -99,7 +99,9 @@ def tensors_of(name: str) -> Iterator[dict[str, Tensor]]:
             raise
         lines = str(error).splitlines() or ["it ends too soon"]
         reason = f"it has no {error.args[0]}" if isinstance(error, KeyError) else lines[0]
-        raise ValueError(f"{path} does not hold the weights {name!r} ({reason}). Remove it, then: genae weights fetch {name}") from error
+        raise ValueError(
+            f"{path} does not hold the weights {name!r} ({reason}). Remove it, then: genae weights fetch {name}"
+        ) from error
 
 
 def frozen(network: nn.Module) -> None:
