@@ -16,8 +16,10 @@ import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from typer.testing import CliRunner
 
 from genae.claims import Number, judge, margin, t_95
+from genae.cli import app
 from genae.expression import check, parse
 from genae.spec import Claim, Column, Compute, Experiment, RowSpec, RunSpec
 
@@ -400,6 +402,15 @@ def test_data_sets_that_a_scale_leaves_out_do_not_count():
 def test_a_ratio_to_nothing_is_undecided():
     found = paper("fid[a] / fid[b] > 1", {"a": {"fid": 1.0}, "b": {"fid": -2.0}})
     assert (found.outcome, found.reason) == ("undecided", "fid of row b is −2, so there is no ratio")
+
+
+def test_show_ends_with_the_claims_of_a_file(repository):
+    path = str(repository / "experiments" / "automodulator-2020" / "table1.yaml")
+    lines = CliRunner().invoke(app, ["show", path, "--seeds", "0"]).output.splitlines()
+    start = lines.index('# claim am4: "L_j alone improves PPL but increases the FID" (Sec. 4, Table 1)')
+    assert lines[start + 1] == "#   ppl[layer] < ppl[architecture] and fid[layer] > fid[architecture]"
+    assert all(line.startswith("# ") for line in lines[start:])
+    assert "claim" not in CliRunner().invoke(app, ["show", path, "--row", "layer"]).output
 
 
 # The language
