@@ -68,7 +68,7 @@ def evaluate(run: RunSpec, runs: Path, *, only: list[str] | None = None, stop: S
             results.append(directory.records, record)
         measured.append(record)
     if only is None:
-        _draw(run, directory, model, data, context, weights)
+        _draw(run, directory, model, data, context, made_by)
     return measured
 
 
@@ -150,8 +150,9 @@ def _measured_on(measure_on: Mapping[str, Any] | None, data: Splits) -> Splits:
 def picture_of(spec: Mapping[str, Any]) -> str:
     """The file of a picture: its figure's name, and unless all its settings are defaults, a digest of them."""
     defaults = {name: parameter.default for name, parameter in FIGURES[spec["name"]].settings.items()}
-    settings = {key: value for key, value in spec.items() if key != "name"}
-    digest = "" if settings == defaults else "-" + hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:6]
+    settings = json.dumps({key: value for key, value in spec.items() if key != "name"}, sort_keys=True)
+    same = settings == json.dumps(defaults, sort_keys=True)
+    digest = "" if same else "-" + hashlib.sha256(settings.encode()).hexdigest()[:6]
     return f"{spec['name']}{digest}.png"
 
 
@@ -162,19 +163,27 @@ def is_drawn(run: RunSpec, directory: RunDir) -> bool:
 
 
 @torch.inference_mode()
-def _draw(run: RunSpec, directory: RunDir, model: Generator, data: Splits, context: Context, weights: str) -> None:
-    """The run's pictures, each written aside and renamed; what this checkpoint drew already stays."""
+def _draw(
+    run: RunSpec, directory: RunDir, model: Generator, data: Splits, context: Context, made_by: Mapping[str, Any]
+) -> None:
+    """The run's pictures, each written aside and renamed; what this checkpoint drew already stays.
+
+    A picture says of itself what a record says of a number: which run and checkpoint it shows, and what drew it.
+    """
     from PIL import Image, PngImagePlugin
 
     for spec in run.figures:
         figure = FIGURES.build(spec)
+        if figure.needs - model.provides:
+            continue
         path = directory.figures / picture_of(spec)
-        texts = {"checkpoint": weights, "caption": figure.caption, "settings": json.dumps(spec, sort_keys=True)}
-        if figure.needs - model.provides or _texts(path) == texts:
+        settings = json.dumps(spec, sort_keys=True)
+        texts = {"checkpoint": made_by["checkpoint"], "caption": figure.caption_for(model), "settings": settings}
+        if path.exists() and results.texts_of(path).items() >= texts.items():
             continue
         directory.figures.mkdir(exist_ok=True)
         written = PngImagePlugin.PngInfo()
-        for key, text in texts.items():
+        for key, text in (texts | {"made_by": json.dumps(made_by)}).items():
             written.add_text(key, text)
         aside = path.with_suffix(".writing")
         with aside.open("wb") as file:
@@ -184,13 +193,3 @@ def _draw(run: RunSpec, directory: RunDir, model: Generator, data: Splits, conte
         aside.replace(path)
     drawn = read_json(directory.drawn) or []
     write_json(directory.drawn, drawn + [spec for spec in run.figures if spec not in drawn])
-
-
-def _texts(path: Path) -> dict[str, str] | None:
-    """What a picture says of itself; None where there is none."""
-    from PIL import Image
-
-    if not path.exists():
-        return None
-    with Image.open(path) as picture:
-        return dict(picture.text)

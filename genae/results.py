@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 LABELS = ("table", "row", "data_name", "scale")  # what collect adds: where in which table the number stands
 CURVE = "curve.jsonl"
+LIMIT_BYTES = 200_000  # of one run's collected pictures, beside a table of numbers
+ALONE_LIMIT_BYTES = 4_000_000  # where the table is of pictures alone
 
 
 def append(path: Path, record: Mapping[str, Any]) -> None:
@@ -134,7 +136,7 @@ def export(records: Iterable[Record]) -> "pd.DataFrame":
 def collect_pictures(
     figures: Path,
     destination: Path,
-    limit_bytes: int = 200_000,
+    limit_bytes: int = LIMIT_BYTES,
     progress: Sequence[Path] | None = None,
 ) -> list[str]:
     """Copy one run's PNGs, and its loss curve thinned, into `destination`; what stood there before goes.
@@ -170,6 +172,14 @@ def collect_pictures(
             shutil.rmtree(destination)
         aside.replace(destination)
     return notes
+
+
+def texts_of(picture: Path) -> dict[str, str]:
+    """What a PNG says of itself: `checkpoint`, `caption`, and in JSON its figure's `settings` and `made_by`, as in a record."""
+    from PIL import Image
+
+    with Image.open(picture) as image:
+        return dict(image.text)
 
 
 def thin(lines: Sequence[Mapping[str, Any]], limit: int = 200) -> list[Record]:

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from genae.context import Context
 from genae.data.dataset import Dataset, Splits
 from genae.figures.conditional_samples import ConditionalSamples
+from genae.figures.enforced_identity import EnforcedIdentity
 from genae.figures.grid import HEADER_LINE, LINE, grid
 from genae.figures.interpolation import Interpolation
 from genae.figures.reconstructions import Reconstructions
@@ -15,6 +18,7 @@ from genae.figures.samples import Samples
 from genae.figures.style_mixing import StyleMixing
 from genae.latent import Gaussian
 from genae.models.autoencoder import Autoencoder
+from genae.models.bands import band, bands
 
 SIZE, CELL = 16, 64  # images of 16 pixels are shown four times as large
 
@@ -30,6 +34,7 @@ class Stripes(nn.Module):
     """Four layers: layer k is the brightness of the k-th quarter, from the left."""
 
     num_layers = 4
+    layer_resolutions = (4, 8, 8, 16)
 
     def forward(self, codes: Tensor, growth: None) -> Tensor:
         if codes.ndim == 2:
@@ -62,44 +67,110 @@ def test_reconstructions_stand_under_their_images_pair_by_pair():
     assert (picture[:, CELL : CELL + LINE] == 255).all()
 
 
-def test_style_mixing_takes_coarse_layers_from_the_row_and_the_rest_from_the_column():
-    picture = StyleMixing(rows=2, columns=3, split=1).draw(MODEL, DATA, Context())
+def test_style_mixing_takes_the_rows_layers_from_the_left_and_the_rest_from_above():
+    picture = StyleMixing(rows=2, columns=3, layers=(2, 3)).draw(MODEL, DATA, Context())
     starts = [0, CELL + HEADER_LINE, 2 * CELL + HEADER_LINE + LINE, 3 * CELL + HEADER_LINE + 2 * LINE]
+    assert picture.shape == (starts[2] + CELL, starts[3] + CELL, 3)
     assert cell(picture, 0, 0) == [255] * 4
     for row in (0, 1):
         assert cell(picture, starts[1 + row], 0) == [10 * row] * 4
         for column in (0, 1, 2):
             other = 10 * (2 + column)
             assert cell(picture, 0, starts[1 + column]) == [other] * 4
-            assert cell(picture, starts[1 + row], starts[1 + column]) == [10 * row, other, other, other]
+            assert cell(picture, starts[1 + row], starts[1 + column]) == [other, 10 * row, 10 * row, other]
 
 
-def test_by_default_the_first_two_layers_are_the_coarse_ones():
-    picture = StyleMixing(rows=1, columns=1).draw(MODEL, DATA, Context())
-    assert cell(picture, CELL + HEADER_LINE, CELL + HEADER_LINE) == [0, 0, 10, 10]
+def test_by_default_every_band_is_mixed_in_turn_with_the_same_images():
+    """Four layers at 4, 8, 8 and 16 pixels: the first is coarse, the next two are middle ones, the last is fine."""
+    figure = StyleMixing(rows=2, columns=1)
+    picture = figure.draw(MODEL, DATA, Context())
+    tops = [CELL + HEADER_LINE + band * (2 * CELL + LINE + HEADER_LINE) for band in range(3)]
+    for top, of_row in zip(tops, ((0,), (1, 2), (3,)), strict=True):
+        for row in (0, 1):
+            expected = [10 * row if layer in of_row else 20 for layer in range(4)]
+            assert cell(picture, top + row * (CELL + LINE), CELL + HEADER_LINE) == expected
+    assert figure.caption_for(MODEL) == (
+        "Style mixing of test images: coarse layers (4x4), then middle layers (8x8), then fine layers (16x16) from the image "
+        "at the left, the others from the image above. Not chosen."
+    )
 
 
-def test_a_split_that_leaves_nothing_to_mix_is_refused():
-    for split in (0, 4):
-        with pytest.raises(ValueError, match=f"between 1 and 3.*it is {split}"):
-            StyleMixing(split=split).draw(MODEL, DATA, Context())
+def test_the_papers_names_of_layers_go_by_resolution():
+    """Sec. 4.2 of the 2020 paper: coarse 4x4 - 8x8, intermediate 16x16 - 32x32, fine 64x64 - 256x256."""
+    at_256 = (4, 8, 16, 32, 64, 128, 256)
+    found = {name: (each.first, each.last) for name, each in bands(at_256).items()}
+    assert found == {"coarse": (1, 2), "intermediate": (3, 4), "fine": (5, 7)}
+    with_extra_layer = bands((4, 8, 8, 16, 32, 64))
+    assert [(each.first, each.last) for each in with_extra_layer.values()] == [(1, 3), (4, 5), (6, 6)]
+    assert band(at_256, "intermediate").words == "intermediate layers (16x16 to 32x32)"
+    assert band(at_256, (1, 2)).words == "layers 1 to 2 (4x4 to 8x8)"
+    assert band(at_256, (3, 3)).words == "layer 3 (16x16)"
 
 
-def test_conditional_samples_keep_coarse_layers_and_share_the_drawn_ones_down_a_column():
-    picture = ConditionalSamples(rows=2, columns=2, split=3).draw(MODEL, DATA, Context())
+@given(first=st.integers(0, 4), blocks=st.integers(2, 8), repeats=st.integers(0, 2))
+def test_bands_are_every_layer_once_and_in_order(first, blocks, repeats):
+    resolutions = sorted([4 << (first + block) for block in range(blocks)] + [4 << (first + 1)] * repeats)
+    if min(resolutions) >= 64:
+        with pytest.raises(ValueError, match="at least two bands"):
+            bands(resolutions)
+        return
+    parts = list(bands(resolutions).values())
+    assert [layer for part in parts for layer in range(part.first, part.last + 1)] == list(range(1, len(resolutions) + 1))
+    assert [pixels for part in parts for pixels in part.resolutions] == resolutions
+
+
+def test_a_decoder_of_two_layers_has_no_middle_ones():
+    assert [each.name for each in bands((4, 8)).values()] == ["coarse", "fine"]
+    with pytest.raises(ValueError, match=r"layers at 4, 8 has no intermediate ones; it has: coarse, fine"):
+        band((4, 8), "intermediate")
+    with pytest.raises(ValueError, match="at least two bands of layers; this one works at 4"):
+        bands((4,))
+
+
+@pytest.mark.parametrize("layers", [(0, 2), (1, 4), (3, 2), (4, 5)])
+def test_layers_that_the_decoder_has_not_or_that_leave_nothing_to_mix_are_refused(layers):
+    with pytest.raises(ValueError, match=rf"range of 1 to 4 that leaves a layer out.*it is {layers[0]} to {layers[1]}"):
+        StyleMixing(layers=layers).draw(MODEL, DATA, Context())
+
+
+def test_conditional_samples_keep_layers_and_share_the_drawn_ones_down_a_column():
+    figure = ConditionalSamples(rows=2, columns=2, layers="coarse")
+    picture = figure.draw(MODEL, DATA, Context())
     lefts, tops = [CELL + HEADER_LINE, 2 * CELL + HEADER_LINE + LINE], [0, CELL + LINE]
     drawn = [cell(picture, 0, left)[3] for left in lefts]
     assert drawn[0] != drawn[1]
     for row, top in enumerate(tops):
         assert cell(picture, top, 0) == [10 * row] * 4
-        assert [cell(picture, top, left) for left in lefts] == [[10 * row] * 3 + [level] for level in drawn]
+        assert [cell(picture, top, left) for left in lefts] == [[10 * row] + [level] * 3 for level in drawn]
+    assert "of which coarse layers (4x4) are kept, the others drawn at random" in figure.caption_for(MODEL)
 
 
-def test_interpolation_has_the_four_images_at_its_corners_and_goes_evenly_between_them():
+def test_every_image_of_the_top_row_drives_the_first_layers_of_every_source():
+    figure = EnforcedIdentity(rows=2, columns=2)
+    picture = figure.draw(MODEL, DATA, Context())
+    lefts = [0, CELL + LINE, 2 * CELL + LINE + HEADER_LINE, 3 * CELL + 2 * LINE + HEADER_LINE]
+    tops = [0, CELL + HEADER_LINE, 2 * CELL + HEADER_LINE + LINE]
+    assert picture.shape == (tops[-1] + CELL, lefts[-1] + CELL, 3)
+    for row in (0, 1):
+        assert cell(picture, tops[1 + row], lefts[0]) == cell(picture, tops[1 + row], lefts[1]) == [10 * row] * 4
+        for column in (0, 1):
+            driver = 10 * (2 + column)
+            assert cell(picture, 0, lefts[2 + column]) == [driver] * 4
+            assert cell(picture, tops[1 + row], lefts[2 + column]) == [driver, driver, 10 * row, 10 * row]
+    assert "layers 1 to 2 (4x4 to 8x8) from the image above" in figure.caption_for(MODEL)
+
+
+def test_interpolation_goes_evenly_between_the_images_beside_its_corners():
     picture = Interpolation(steps=3).draw(MODEL, DATA, Context())
-    levels = [[cell(picture, row * (CELL + LINE), column * (CELL + LINE))[0] for column in range(3)] for row in range(3)]
+    tops, lefts = [0, CELL + LINE, 2 * (CELL + LINE)], [CELL + HEADER_LINE + step * (CELL + LINE) for step in range(3)]
+    right = lefts[-1] + CELL + HEADER_LINE
+    assert picture.shape == (tops[-1] + CELL, right + CELL, 3)
+    levels = [[cell(picture, top, left)[0] for left in lefts] for top in tops]
     # codes of one dimension: their norms are interpolated linearly, and all directions agree (levels 0..30 are all negative)
     assert levels == [[0, 5, 10], [10, 15, 20], [20, 25, 30]]
+    for top, left, level in ((0, 0, 0), (0, right, 10), (tops[-1], 0, 20), (tops[-1], right, 30)):
+        assert cell(picture, top, left) == [level] * 4
+    assert cell(picture, tops[1], 0) == cell(picture, tops[1], right) == [255] * 4
 
 
 def test_samples_are_another_draw_for_another_seed():

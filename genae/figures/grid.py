@@ -16,18 +16,25 @@ READABLE = 64  # pixels: smaller images are enlarged towards this size, by a who
 
 
 def grid(
-    rows: Sequence[Sequence[Tensor | None]], *, header_rows: int = 0, header_columns: int = 0, group: int | None = None
+    rows: Sequence[Sequence[Tensor | None]],
+    *,
+    header_rows: int = 0,
+    header_columns: int = 0,
+    footer_columns: int = 0,
+    group: int | None = None,
 ) -> np.ndarray:
     """The picture, uint8 [height, width, 3], of float images [C, H, W] in [-1, 1], all of one size; None is left white.
 
-    header_rows, header_columns: the first so many stand apart.  group: so many rows belong together, apart from the next.
+    header_rows, header_columns: the first so many stand apart.  footer_columns: the last so many do.  group: of the other rows,
+    so many belong together, apart from the next.
     """
     size = next(image.shape[-1] for row in rows for image in row if image is not None)
     columns = max(len(row) for row in rows)
     scale = max(1, min(READABLE // size, LARGEST_WIDTH // (columns * size)))
     cell = size * scale
-    tops = _starts(len(rows), cell, {header_rows} | (set(range(group, len(rows), group)) if group else set()))
-    lefts = _starts(columns, cell, {header_columns})
+    groups = range(header_rows, len(rows), group) if group else [header_rows]
+    tops = _starts(len(rows), cell, set(groups))
+    lefts = _starts(columns, cell, {header_columns, columns - footer_columns})
 
     picture = np.full((tops[-1] + cell, lefts[-1] + cell, 3), 255, dtype=np.uint8)
     for top, row in zip(tops, rows, strict=True):

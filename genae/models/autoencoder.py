@@ -109,12 +109,13 @@ class Autoencoder(Generator):
         return self.latent.project(self.encoder(images, growth))
 
 
-def mix(codes_a: Tensor, codes_b: Tensor, split: Tensor | int, num_layers: int) -> Tensor:
-    """Layer codes [N, L, D] that follow A in layers 1..split and B after it: z_AB of Heljakka et al. (2020), Sec. 3.2.
+def mix(codes_a: Tensor, codes_b: Tensor, split: Tensor | int, num_layers: int, first: int = 1) -> Tensor:
+    """Layer codes [N, L, D] that follow A in layers first..split and B elsewhere: z_AB of Heljakka et al. (2020), Sec. 3.2.
 
-    codes_a, codes_b: [N, D].  split: a number, or [N] with one split per image; 0 is all B, L all A.
+    codes_a, codes_b: [N, D].  split: a number, or [N] with one split per image; 0 is all B, L (from the first layer) all A.
     """
     layer = torch.arange(1, num_layers + 1, device=codes_a.device)  # [L]
     if isinstance(split, Tensor):
         split = split.to(codes_a.device).reshape(-1, 1)  # [N or 1, 1]; a plain number needs no copy to the device
-    return torch.where((layer <= split)[..., None], codes_a[:, None], codes_b[:, None])  # [N or 1, L, 1] chooses
+    of_a = (first <= layer) & (layer <= split)
+    return torch.where(of_a[..., None], codes_a[:, None], codes_b[:, None])  # [N or 1, L, 1] chooses
