@@ -51,6 +51,10 @@ class Folders:
     def pictures(self, table: str) -> Path:
         return self.results / table / "figures"
 
+    def pictures_of(self, run: RunSpec) -> Path:
+        """The collected pictures of one run."""
+        return results.figures_path(self.results, run.table, run.row, run.data_name, run.seed)
+
     def report(self, table: str) -> Path:
         return self.root / "reports" / table
 
@@ -92,10 +96,21 @@ def is_recorded(run: RunSpec, records: Iterable[Mapping[str, Any]]) -> bool:
     )
 
 
+def is_pictured(run: RunSpec, folder: Path) -> bool:
+    """Whether every picture of a run that only shows some stands in `folder`, drawn of this identity."""
+    drawn = [results.texts_of(picture) for picture in folder.glob("*.png")]
+    mine = {texts.get("settings") for texts in drawn if json.loads(texts.get("made_by", "{}")).get("identity") == run.identity}
+    return mine >= {json.dumps(figure, sort_keys=True) for figure in run.figures}
+
+
 def outstanding(experiment: Experiment, folders: Folders, *, retrain: bool = False) -> list[RunSpec]:
     """The runs that `genae run` would work on, in the order of the file."""
     records = results.read(folders.records(experiment.table))
-    return [run for run in experiment.runs if retrain or not is_recorded(run, records)]
+
+    def is_collected(run: RunSpec) -> bool:
+        return is_recorded(run, records) if run.columns else is_pictured(run, folders.pictures_of(run))
+
+    return [run for run in experiment.runs if retrain or not is_collected(run)]
 
 
 def next_task(run: RunSpec, runs: Path) -> Task | None:
@@ -175,9 +190,10 @@ def collect(experiment: Experiment, folders: Folders) -> list[str]:
         for record in [*collected, *measured]:
             if record["identity"] == run.identity and any(_answers(record, column) for column in run.columns):
                 gathered.append(record | belongs)
-        if measured:
-            destination = results.figures_path(folders.results, experiment.table, run.row, run.data_name, run.seed)
-            notes += results.collect_pictures(places[-1].figures, destination, progress=[place.progress for place in places])
+        if measured if run.columns else places[-1].figures.is_dir():
+            progress = [place.progress for place in places]
+            limit = results.LIMIT_BYTES if run.columns else results.ALONE_LIMIT_BYTES
+            notes += results.collect_pictures(places[-1].figures, folders.pictures_of(run), limit, progress)
     if gathered:
         results.collect(folders.records(experiment.table), gathered)
     return notes

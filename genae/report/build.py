@@ -1,5 +1,6 @@
 """A report as a value: which records stand in which cell, what they add up to, and what has to be said about them."""
 
+import json
 import math
 import shlex
 import statistics
@@ -313,10 +314,12 @@ def _beside(
         mine = [record for record in records if (record["row"], record["data_name"], record["seed"]) == of]
         latest = max(mine, key=results.seconds_of, default={})
         drawn, curve = [], []
-        if figures and mine:
+        if figures and (mine or not run.columns):
             folder = Path(figures) / f"{run.row}-{run.data_name}-s{run.seed}"
             found = list(_pictures(run, folder))
-            drawn = [picture for checkpoint, picture in found if checkpoint in (None, latest["checkpoint"])]
+            if not run.columns:  # its pictures alone say what was drawn, and of what
+                latest = next((made_by for made_by, _ in found if made_by.get("identity") == run.identity), {})
+            drawn = [picture for made_by, picture in found if made_by.get("checkpoint") in (None, latest.get("checkpoint"))]
             stale += len(found) - len(drawn)
             if drawn or not found:  # a curve stands and falls with the pictures collected with it
                 curve = results.read(folder / results.CURVE)
@@ -332,21 +335,24 @@ def _beside(
     return tuple(runs), tuple(pictures), {row: plots.loss_curves(lines) for row, lines in curves.items()}, notes
 
 
-def _pictures(run: RunSpec, folder: Path) -> Iterator[tuple[str | None, Picture]]:
-    """(checkpoint it says it was drawn from, picture) for each collected picture of a run, in the order of its figures."""
+def _pictures(run: RunSpec, folder: Path) -> Iterator[tuple[Record, Picture]]:
+    """(what it says of the checkpoint it shows, picture) for each collected picture of a run, in the order of its figures."""
     from PIL import Image
 
-    order = [figure["name"] for figure in run.figures]
-    for path in sorted(
-        folder.glob("*.png"), key=lambda path: (order.index(path.stem) if path.stem in order else len(order), path)
-    ):
+    order = [json.dumps(figure, sort_keys=True) for figure in run.figures]
+    names = [figure["name"] for figure in run.figures]
+    found = []
+    for path in sorted(folder.glob("*.png")):
         with Image.open(path) as image:
             text, (width, height) = dict(image.text), image.size
-        caption = text.get("caption", "")
-        yield (
-            text.get("checkpoint"),
-            Picture(run.row, run.data_name, run.seed, path.stem, caption, path.read_bytes(), width, height),
+        settings, of = text.get("settings"), {key: text[key] for key in ("checkpoint",) if key in text}
+        place = order.index(settings) if settings in order else names.index(path.stem) if path.stem in names else len(order)
+        picture = Picture(
+            run.row, run.data_name, run.seed, path.stem, text.get("caption", ""), path.read_bytes(), width, height
         )
+        found.append((place, json.loads(text.get("made_by", "{}")) | of, picture))
+    for _, made_by, picture in sorted(found, key=lambda one: one[0]):  # stable: by name where the experiment does not say
+        yield made_by, picture
 
 
 def _command(experiment: Experiment) -> str:

@@ -72,7 +72,9 @@ def headed(measure: Measure) -> str:
 
 
 def caption(report: Report) -> list[str]:
-    """How to read the table, a sentence each."""
+    """How to read the table, a sentence each; none where nothing is measured."""
+    if not report.measures:
+        return []
     if report.num_seeds == 1:
         sentences = ["One seed (n = 1), so no spread over seeds is known."]
     else:

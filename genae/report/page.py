@@ -105,7 +105,7 @@ def html(report: Report) -> str:
     table = grid(report)
     parts = [
         _header(report),
-        _table(table),
+        _table(table) if report.measures or table.footnotes else "",
         _under(report, table),
         _orders(report),
         _claims(report),
@@ -174,10 +174,10 @@ def _classes(start: object, *names: str | bool) -> str:
 
 
 def _under(report: Report, table: Grid) -> str:
-    said = [f"<p>{escape(' '.join(caption(report)))}</p>"]
+    said = [f"<p>{escape(' '.join(caption(report)))}</p>"] if caption(report) else []
     said += [f"<p><sup>{letter}</sup> {_with_code(text)}</p>" for letter, text in table.footnotes.items()]
     said += [f"<p>{escape(note)}</p>" for note in report.notes]
-    return f'<div class="under">{"".join(said)}</div>'
+    return f'<div class="under">{"".join(said)}</div>' if said else ""
 
 
 def _orders(report: Report) -> str:

@@ -44,7 +44,8 @@ def terminal(report: Report) -> Any:
     under = [*caption(report), *_footnotes(laid_out), *(f"{m.header}: {said}" for m, said in orders(report)), *report.notes]
     title = Text(_plain(report.title), style="bold")
     claims = [] if not report.claims else ["", Text("Claims", style="bold"), *_claims_told(report)]
-    return Group("", title, _Blocks(laid_out), *(Text(_plain(line), style="dim") for line in under), *claims)
+    shown = _Blocks(laid_out) if report.measures else Text(f"{len(report.pictures)} pictures")
+    return Group("", title, shown, *(Text(_plain(line), style="dim") for line in under), *claims)
 
 
 def _claims_told(report: Report) -> Iterator[Any]:
@@ -190,7 +191,9 @@ def markdown(report: Report) -> str:
     for text in filter(None, (report.source, report.caption)):
         lines += [_md(text), ""]
     lines += [" · ".join(f"{name}: **{_md(value)}**" for name, value in facts(report)), ""]
-    lines += _md_table(map(_md, _single_headers(laid_out)), [list(map(_md_cell, line)) for line in laid_out.lines], right=True)
+    if report.measures or laid_out.footnotes:
+        cells = [list(map(_md_cell, line)) for line in laid_out.lines]
+        lines += _md_table(map(_md, _single_headers(laid_out)), cells, right=True)
     lines += ["", " ".join(map(_md, caption(report))), ""]
     lines += [f"- <sup>{letter}</sup> {_md_with_code(text)}" for letter, text in laid_out.footnotes.items()]
     lines += [f"- {_md(note)}" for note in report.notes] + [""]
