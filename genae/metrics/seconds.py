@@ -1,7 +1,6 @@
 """How long a model takes per image: the median over repeats of the time of a batch, after one that does not count."""
 
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from genae.context import Context
+from genae.context import Context, seconds_of
 from genae.data.dataset import Splits
 from genae.metrics.images import real_images
 from genae.metrics.metric import NOISE_INPUTS, Metric, check_at_least
@@ -35,8 +34,8 @@ class Seconds(Metric):
 
     def measure(self, model: Generator, data: Splits, context: Context) -> dict[str, float]:
         work = self.work(model, data, context)
-        _seconds(work, context.device)  # the first call allocates
-        times = [_seconds(work, context.device) / self.batch_size for _ in range(self.repeats)]
+        seconds_of(work, context.device)  # the first call allocates
+        times = [seconds_of(work, context.device) / self.batch_size for _ in range(self.repeats)]
         return {self.name: statistics.median(times), "fastest": min(times), "slowest": max(times)}
 
     def protocol(self, data: Splits, context: Context) -> dict[str, Any]:
@@ -70,14 +69,3 @@ class DecodeSeconds(Seconds):
 
     def protocol(self, data: Splits, context: Context) -> dict[str, Any]:
         return super().protocol(data, context) | {"noise": NOISE_INPUTS}
-
-
-def _seconds(work: Callable[[], Tensor], device: torch.device) -> float:
-    """One call, on the clock; a GPU is waited for at both ends."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    began = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - began
