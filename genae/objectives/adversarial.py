@@ -77,8 +77,8 @@ class WassersteinGradientPenalty(_Adversarial):
         fake = at_least_float32(model.discriminate(fakes, growth))
         terms = {"critic": fake.mean() - real.mean(), "drift": self.drift_weight * real.square().mean()}
         if self.penalty_weight:
-            where = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
-            _, gradient = _with_gradient(model, torch.lerp(images, fakes, where), growth)
+            where = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device, dtype=images.dtype)
+            _, gradient = _with_gradient(model, torch.lerp(images, fakes.to(images.dtype), where), growth)
             norm = (gradient.square().sum((1, 2, 3)) + 1e-12).sqrt()  # [N]; the root has no gradient at 0
             terms["penalty"] = self.penalty_weight * (norm - 1).square().mean()
         return terms
