@@ -84,8 +84,9 @@ class FactorRegressor(nn.Module):
 def factor_regressor(train: Dataset, device: torch.device | str = "cpu") -> FactorRegressor:
     """The regressor of a training split, in eval mode: trained now, or as the cache has it."""
     path = cached_file("factor-regressor", recipe(train), lambda path: _write(path, train), suffix=".pt")
-    regressor = FactorRegressor(train.described_factors, train.shape)
-    regressor.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    with torch.device("meta"):  # no weights are drawn
+        regressor = FactorRegressor(train.described_factors, train.shape)
+    regressor.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), assign=True)
     return regressor.to(device).eval().requires_grad_(False)
 
 
