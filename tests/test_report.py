@@ -20,7 +20,7 @@ from rich.console import Console
 from scipy.stats import spearmanr
 
 from genae import report, results
-from genae.report import grid, text
+from genae.report import beside, grid, text
 from genae.report.order import Standing, compare, ranks, sentence
 from genae.spec import Claim, Column, Compute, Experiment, RowSpec, RunSpec
 
@@ -309,6 +309,30 @@ def test_the_protocol_of_what_was_not_measured_does_not_matter():
 def test_rows_that_saw_other_data_are_told():
     drawn = report.build(experiment({"a": {}, "b": {}}), [record("a", 1.0), record("b", 1.0, data={"train": "x", "test": "b"})])
     assert drawn.notes == ("The rows did not all see the same version of faces.",)
+
+
+# What a score is read beside
+
+
+def test_a_score_stands_beside_chance_the_ceiling_and_an_untrained_decoder():
+    mixing = Column(id="mixing", metric={"name": "factor-mixing"}, direction="max")
+    of_seed = [
+        {"chance": 0.4, "ceiling": 0.9, "untrained": 0.5, "carried": "hair_style, skin_tone", "not_carried": "azimuth"},
+        {"chance": 0.5, "ceiling": 1.0, "untrained": 0.5, "carried": "azimuth, hair_style, skin_tone", "not_carried": "none"},
+    ]
+    records = [record("layer", 0.7 + 0.1 * seed, mixing, seed, details=of_seed[seed]) for seed in (0, 1)]
+    records += [record("layer", 30.0, FID, seed) for seed in (0, 1)]
+    drawn = report.build(experiment({"layer": ("Loss L_j", {})}, [FID, mixing], seeds=(0, 1)), records)
+    carried, lost = "hair style, skin tone, azimuth (1 of 2 seeds)", "azimuth (1 of 2 seeds)"
+    assert beside.beside(drawn) == [("factor-mixing: Loss L_j", "0.750", "0.450", "0.950", "0.500", carried, lost)]
+    assert "| factor-mixing: Loss L\\_j | 0.750 | 0.450 | 0.950 | 0.500 |" in text.markdown(drawn)
+    assert "<h2>Beside the scores</h2>" in report.page.html(drawn)
+
+
+def test_columns_without_such_details_have_no_line():
+    drawn = report.build(experiment({"vae": {}}), [record("vae", 2.0)])
+    assert beside.beside(drawn) == []
+    assert "Beside the scores" not in text.markdown(drawn) + report.page.html(drawn)
 
 
 # The order of rows

@@ -25,6 +25,7 @@ class Cell:
     values: one per seed that has one.  absent: {seed: why not} for the others ("missing", "not defined", ...).
     published, plus_minus: the paper's number and its error bar, None where it prints none.
     best: whether no other row's mean, as printed, is better.
+    details: of the record of each value.
     """
 
     values: tuple[float, ...] = ()
@@ -32,6 +33,7 @@ class Cell:
     published: float | None = None
     plus_minus: float | None = None
     best: bool = False
+    details: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def mean(self) -> float | None:
@@ -211,14 +213,16 @@ def _runs_of(column: Column, experiment: Experiment, row: str | None = None) -> 
 
 def _cell(row: RowSpec, column: Column, experiment: Experiment, records: Sequence[Record]) -> Cell:
     known = {record["seed"]: record for record in records if record["row"] == row.id}
-    values, absent = [], {}
+    values, details, absent = [], [], {}
     for run in [] if column.removed else _runs_of(column, experiment, row.id):
         record = known.get(run.seed)
         if record and record["value"] is not None:
             values.append(record["value"])
+            details.append(record.get("details", {}))
         else:
             absent[run.seed] = record["status"] if record else MISSING
-    return Cell(tuple(values), absent, row.published.get(column.id), row.plus_minus.get(column.id))
+    published, plus_minus = row.published.get(column.id), row.plus_minus.get(column.id)
+    return Cell(tuple(values), absent, published, plus_minus, details=tuple(details))
 
 
 def _measure(column: Column, experiment: Experiment, records: Sequence[Record], cells: Mapping[str, Cell]) -> Measure:

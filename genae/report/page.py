@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from html import escape
 
 from genae.claims import Verdict
+from genae.report.beside import BESIDE, KEY, beside
 from genae.report.build import Picture, Report
 from genae.report.grid import (
     PROVENANCE,
@@ -67,6 +68,8 @@ sup { font-size: .68em; line-height: 0; margin-left: 2px; color: var(--word); fo
 .orders h3 { margin: 0 0 .3rem; font-size: .95rem; }
 .orders p { margin: .5rem 0 0; font-size: .9rem; }
 .orders img { width: 100%; max-width: 430px; }
+table.beside td { font-size: .88rem; }
+table.beside td:nth-last-child(-n+2) { text-align: left; white-space: normal; min-width: 10rem; }
 table.claims th, table.claims td { text-align: left; vertical-align: top; white-space: normal; font-size: .88rem; }
 table.claims tbody th { min-width: 0; font-size: .88rem; white-space: nowrap; }
 table.claims td { width: 32%; min-width: 13rem; font-size: .88rem; }
@@ -107,6 +110,7 @@ def html(report: Report) -> str:
         _header(report),
         _table(table) if report.measures or table.footnotes else "",
         _under(report, table),
+        _beside(report),
         _orders(report),
         _claims(report),
         _pictures(report),
@@ -178,6 +182,21 @@ def _under(report: Report, table: Grid) -> str:
     said += [f"<p><sup>{letter}</sup> {_with_code(text)}</p>" for letter, text in table.footnotes.items()]
     said += [f"<p>{escape(note)}</p>" for note in report.notes]
     return f'<div class="under">{"".join(said)}</div>' if said else ""
+
+
+def _beside(report: Report) -> str:
+    lines = beside(report)
+    if not lines:
+        return ""
+    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in BESIDE)
+    body = "".join(
+        f'<tr><th scope="row">{escape(line[0])}</th>{"".join(f"<td>{escape(value)}</td>" for value in line[1:])}</tr>'
+        for line in lines
+    )
+    return (
+        f'<h2>Beside the scores</h2><div class="card"><table class="beside"><thead><tr>{heads}</tr></thead>'
+        f'<tbody>{body}</tbody></table></div><div class="under"><p>{escape(KEY)}</p></div>'
+    )
 
 
 def _orders(report: Report) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from genae import plots
+from genae.report.beside import BESIDE, KEY, beside
 from genae.report.build import Picture, Report
 from genae.report.grid import (
     PROVENANCE,
@@ -42,6 +43,7 @@ def terminal(report: Report) -> Any:
 
     laid_out = grid(report)
     under = [*caption(report), *_footnotes(laid_out), *(f"{m.header}: {said}" for m, said in orders(report)), *report.notes]
+    under += [f"{who}: {', '.join(map(' '.join, zip(BESIDE[1:5], numbers, strict=False)))}" for who, *numbers in beside(report)]
     title = Text(_plain(report.title), style="bold")
     claims = [] if not report.claims else ["", Text("Claims", style="bold"), *_claims_told(report)]
     shown = _Blocks(laid_out) if report.measures else Text(f"{len(report.pictures)} pictures")
@@ -197,6 +199,9 @@ def markdown(report: Report) -> str:
     lines += ["", " ".join(map(_md, caption(report))), ""]
     lines += [f"- <sup>{letter}</sup> {_md_with_code(text)}" for letter, text in laid_out.footnotes.items()]
     lines += [f"- {_md(note)}" for note in report.notes] + [""]
+    if beside(report):
+        told = [list(map(_md, line)) for line in beside(report)]
+        lines += ["## Beside the scores", "", *_md_table(map(_md, BESIDE), told), "", _md(KEY), ""]
     if orders(report):
         lines += ["## Order of rows, ours against the paper's", ""]
         lines += [f"- **{_md(measure.header)}** (paper: {_md(measure.id)}): {_md(said)}" for measure, said in orders(report)]
