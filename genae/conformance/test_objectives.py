@@ -87,12 +87,13 @@ class Training:
     def list_updates(self) -> None:
         """Ask for the updates, keeping what the optimisers know of parameters that are still there."""
         self.updates = self.objective.updates(self.model)
-        known = {p: state for optimizer in self.optimizers.values() for p, state in optimizer.state.items()}
+        before = self.optimizers  # a parameter of two updates has two optimisers that know of it
         listed = {update.name: parameters_of(update) for update in self.updates}  # one that is listed twice has one optimiser
         self.optimizers = {
             name: torch.optim.Adam(parameters, lr=self.learning_rate, betas=(0.0, 0.99)) for name, parameters in listed.items()
         }
         for name, optimizer in self.optimizers.items():
+            known = before[name].state if name in before else {}
             optimizer.state.update({p: known[p] for p in listed[name] if p in known})
 
     def begin(self, phase: Phase) -> None:
@@ -194,9 +195,9 @@ def used_parameters(model: Generator, phase: Phase) -> set[nn.Parameter]:
     total = model.decode(model.prior(2, torch.Generator().manual_seed(0)), phase.growth).sum()
     if "encode" in model.provides:
         total = total + model.encode(batch(0, phase), phase.growth).sum()
-    gradients = torch.autograd.grad(total, list(model.parameters()), allow_unused=True)
     if "discriminate" in model.provides:
         total = total + model.discriminate(batch(0, phase), phase.growth).sum()
+    gradients = torch.autograd.grad(total, list(model.parameters()), allow_unused=True)
     return {p for p, gradient in zip(model.parameters(), gradients, strict=True) if gradient is not None}
 
 
