@@ -13,7 +13,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,9 +138,11 @@ def collect_pictures(
     destination: Path,
     limit_bytes: int = LIMIT_BYTES,
     progress: Sequence[Path] | None = None,
+    only: Collection[str] | None = None,
 ) -> list[str]:
     """Copy one run's PNGs, and its loss curve thinned, into `destination`; what stood there before goes.
 
+    only: names of the PNGs, where a run has drawn others for other tables.
     progress: the progress.jsonl of each of the run's stages, in order; by default the one beside `figures`. The curve counts
     images over all of them.
     Returns what had to be done to stay within `limit_bytes`, a sentence each: the largest picture is first reduced to 256
@@ -155,7 +157,11 @@ def collect_pictures(
     if curve:
         files[CURVE] = b"".join(map(_line, thin(curve)))
     pictures, notes = _within(
-        {picture.name: picture.read_bytes() for picture in sorted(figures.glob("*.png"))},
+        {
+            picture.name: picture.read_bytes()
+            for picture in sorted(figures.glob("*.png"))
+            if only is None or picture.name in only
+        },
         limit_bytes - sum(map(len, files.values())),
     )
     files |= pictures

@@ -181,6 +181,8 @@ def collect(experiment: Experiment, folders: Folders) -> list[str]:
     A run whose records stand there under another row's name (renamed, or equal to it) gets them under its own.
     Returns what had to be done to pictures to keep them small, a sentence each.
     """
+    from genae.evaluator import picture_of
+
     gathered, notes = [], []
     collected = results.read(folders.records(experiment.table))
     for run in experiment.runs:
@@ -191,9 +193,13 @@ def collect(experiment: Experiment, folders: Folders) -> list[str]:
             if record["identity"] == run.identity and any(_answers(record, column) for column in run.columns):
                 gathered.append(record | belongs)
         if measured if run.columns else places[-1].figures.is_dir():
-            progress = [place.progress for place in places]
-            limit = results.LIMIT_BYTES if run.columns else results.ALONE_LIMIT_BYTES
-            notes += results.collect_pictures(places[-1].figures, folders.pictures_of(run), limit, progress)
+            notes += results.collect_pictures(
+                places[-1].figures,
+                folders.pictures_of(run),
+                limit_bytes=results.LIMIT_BYTES if run.columns else results.ALONE_LIMIT_BYTES,
+                progress=[place.progress for place in places],
+                only={picture_of(figure) for figure in run.figures},
+            )
     if gathered:
         results.collect(folders.records(experiment.table), gathered)
     return notes

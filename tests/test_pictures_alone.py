@@ -64,6 +64,16 @@ def test_another_picture_or_another_run_is_outstanding_again(table):
     assert redrawn(*other).pictures == ()  # those of the first run are not passed off as this one's
 
 
+def test_pictures_that_the_same_run_drew_for_another_table_stay_there(table):
+    experiment, folders = table()
+    done(experiment, folders)
+    fewer, _ = table(FIGURES[:1])
+    assert fewer.runs[0].identity == experiment.runs[0].identity
+    study.collect(fewer, folders)
+    (picture,) = redrawn(fewer, folders).pictures
+    assert picture.name.startswith("style-mixing-")
+
+
 def test_pictures_stand_in_the_files_order_with_what_they_show(table, tmp_path):
     experiment, folders = table()
     done(experiment, folders)

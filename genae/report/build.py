@@ -69,10 +69,11 @@ class Measure:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG of one run."""
+    """A PNG of one run. data: the name of the data set itself, which at another scale is not what data_name says."""
 
     row: str
     data_name: str
+    data: str
     seed: int
     name: str
     caption: str
@@ -352,7 +353,15 @@ def _pictures(run: RunSpec, folder: Path) -> Iterator[tuple[Record, Picture]]:
         settings, of = text.get("settings"), {key: text[key] for key in ("checkpoint",) if key in text}
         place = order.index(settings) if settings in order else names.index(path.stem) if path.stem in names else len(order)
         picture = Picture(
-            run.row, run.data_name, run.seed, path.stem, text.get("caption", ""), path.read_bytes(), width, height
+            row=run.row,
+            data_name=run.data_name,
+            data=run.data["name"],
+            seed=run.seed,
+            name=path.stem,
+            caption=text.get("caption", ""),
+            png=path.read_bytes(),
+            width=width,
+            height=height,
         )
         found.append((place, json.loads(text.get("made_by", "{}")) | of, picture))
     for _, made_by, picture in sorted(found, key=lambda one: one[0]):  # stable: by name where the experiment does not say

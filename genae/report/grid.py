@@ -193,7 +193,7 @@ def number(value: float, decimals: int, *, signed: bool = False) -> str:
 def caption_of(picture: Picture) -> str:
     """What stands under a picture: its own caption, else its name, and whose it is."""
     text = picture.caption or picture.name.replace("-", " ").capitalize()
-    return f"{text} ({picture.data_name}, seed {picture.seed})"
+    return f"{text} ({picture.data}, seed {picture.seed})"
 
 
 def _add(table: Grid, report: Report, title: str, columns: Sequence[tuple[Measure, str]]) -> None:
