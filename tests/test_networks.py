@@ -74,7 +74,7 @@ training = Training(model, OBJECTIVES.build({"name": "automodulator"}), stage, s
 images = torch.rand(4, 3, 256, 256).to(memory_format=torch.channels_last) * 2 - 1
 training.step(images, stage.schedule.at(601_000))
 assert all(value.isfinite() for value in training.sums.values()), training.sums
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9)  # kilobytes on Linux
 """
 
 
