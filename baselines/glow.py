@@ -5,10 +5,10 @@ split (Fig. 2b). Its objective is `likelihood`. Normflows' own actnorm takes its
 either direction and in eval mode too, and looks at the device in every pass; here training begins with it, once.
 """
 
+import importlib.util
 import math
 from typing import Any, Literal
 
-import normflows as nf
 import torch
 from torch import Tensor, nn
 
@@ -18,29 +18,34 @@ from genae.registry import MODELS
 from genae.schedule import Growth
 
 
-class ActNorm(nf.flows.AffineConstFlow):
+class ActNorm(nn.Module):
     """A scale and a shift per channel; the first batch in train mode comes out with mean 0 and variance 1 (Sec. 3.1).
 
-    `inverse` is the direction from images to codes. Before that first batch it changes nothing.
+    As in all flows of normflows, `inverse` is the direction from images to codes, and each direction gives the log of its change
+    of volume too. Before that first batch it changes nothing.
     """
 
     initialized: Tensor
 
     def __init__(self, channels: int) -> None:
-        super().__init__((channels, 1, 1))
+        super().__init__()
+        self.s = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.t = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.register_buffer("initialized", torch.tensor(False))
         self._asked = False  # whether `initialized` is known to be true, without a look at the device
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return z * self.s.exp() + self.t, self.s.sum() * z[0, 0].numel()
 
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         if self.training and not self._asked:
             if not self.initialized:
                 self._initialize(z.detach())
             self._asked = True
-        return super().inverse(z)
+        return (z - self.t) * (-self.s).exp(), -self.s.sum() * z[0, 0].numel()
 
     @torch.no_grad()
     def _initialize(self, z: Tensor) -> None:
-        """Images pass as (z - t) * exp(-s)."""
         mean = z.mean((0, 2, 3), keepdim=True)
         self.t.copy_(mean)
         self.s.copy_(((z - mean).square().mean((0, 2, 3), keepdim=True).sqrt() + 1e-6).log())
@@ -62,6 +67,8 @@ class Flow(nn.Module):
         self, shape: tuple[int, int, int], num_levels: int, num_steps: int, hidden_channels: int, coupling: str
     ) -> None:
         super().__init__()
+        import normflows as nf
+
         channels, height, width = shape
         if height % 2**num_levels or width % 2**num_levels:
             raise ValueError(f"num_levels must not halve {height}x{width} images more often than they can be; not {num_levels}")
@@ -103,15 +110,17 @@ class Flow(nn.Module):
             raise ValueError(f"a flow does not grow: it works at {self.resolution} pixels only, not at {growth}")
 
 
-def _step(channels: int, hidden_channels: int, coupling: str) -> nf.flows.GlowBlock:
+def _step(channels: int, hidden_channels: int, coupling: str) -> nn.Module:
     """One step of flow, with actnorm as above."""
+    import normflows as nf
+
     step = nf.flows.GlowBlock(channels, hidden_channels, scale=coupling == "affine", scale_map="sigmoid")
     step.flows[-1] = ActNorm(channels)
     return step
 
 
-def _moments(base: nf.distributions.GlowBase) -> tuple[Tensor, Tensor]:
-    """Mean and log spread of a base, [1, C, 1, 1] each; Glow's output scales, exp(3 s), quicken how they are learned."""
+def _moments(base: nn.Module) -> tuple[Tensor, Tensor]:
+    """Mean and log spread of a GlowBase, [1, C, 1, 1] each; Glow's output scales, exp(3 s), quicken how they are learned."""
     factor = base.logscale_factor
     return base.loc * (factor * base.loc_logs).exp(), base.log_scale * (factor * base.log_scale_logs).exp()
 
@@ -162,4 +171,6 @@ def glow(
     published model of CelebA-HQ is "additive", those of smaller images "affine".  temperature: of samples; the paper's pictures
     are drawn at 0.7.
     """
+    if importlib.util.find_spec("normflows") is None:
+        raise ValueError("model 'glow' needs normflows: pip install 'genae[baselines]'")
     return Glow(Flow(shape, num_levels, num_steps, hidden_channels, coupling), math.prod(shape), temperature)

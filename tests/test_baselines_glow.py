@@ -217,6 +217,12 @@ def test_images_that_cannot_be_halved_so_often_are_refused():
         small().encode(pictures(1), Growth(8, 0.5))
 
 
+def test_without_normflows_the_message_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'genae\[baselines\]'"):
+        small()
+
+
 def test_the_published_model_of_celeba_hq_is_the_default():
     settings = {name: parameter.default for name, parameter in MODELS["glow"].settings.items()}
     assert settings == {"num_levels": 6, "num_steps": 32, "hidden_channels": 512, "coupling": "additive", "temperature": 1.0}
