@@ -21,8 +21,8 @@ from genae.schedule import Growth
 class ActNorm(nn.Module):
     """A scale and a shift per channel; the first batch in train mode comes out with mean 0 and variance 1 (Sec. 3.1).
 
-    As in all flows of normflows, `inverse` is the direction from images to codes, and each direction gives the log of its change
-    of volume too. Before that first batch it changes nothing.
+    As in all flows of normflows, `inverse` is the direction from images to codes, and each direction also gives the log of its
+    change of volume. Before that first batch it changes nothing.
     """
 
     initialized: Tensor
