@@ -457,20 +457,20 @@ def test_equations_10_and_11_take_the_place_of_the_reconstruction_as_released():
     assert found["kl_gap"] - added["kl_gap"] == close(change)
 
 
-def test_before_there_is_a_layer_to_exchange_10_and_11_are_reconstructions_if_anything():
-    model, images = build(extra_layer=8), pictures(4)
-    first, second = halves(images)
-    each = [10 * pixel_distance("l1", half, image_at_4(model, model.encode(half, Growth(4)))) for half in (first, second)]
-    added, _ = terms(model, images, phase(4), reconstruction="l1", invariance="added")
+@pytest.mark.parametrize(("resolution", "layers"), [(4, 2), (8, 3)])
+def test_before_there_is_a_layer_to_exchange_10_and_11_are_reconstructions_if_anything(resolution, layers):
+    model, images, growth = build(extra_layer=8), pictures(resolution), Growth(resolution)
+    grown_layers = {4: 1, 8: 3}[resolution]
+    each = []
+    for half in halves(images):
+        each.append(10 * pixel_distance("l1", half, image_of(model, [model.encode(half, growth)] * grown_layers)))
+    settings = {"reconstruction": "l1", "invariance_layers": layers}
+    added, _ = terms(model, images, phase(resolution), invariance="added", **settings)
     assert added.keys() == {"kl_gap", "reconstruction"}
     assert added["reconstruction"] == close(sum(each) / 2)
-    replacing, _ = terms(model, images, phase(4), reconstruction="l1", invariance="replacing")
+    replacing, _ = terms(model, images, phase(resolution), invariance="replacing", **settings)
     assert replacing.keys() == {"kl_gap", "invariance"}
     assert replacing["invariance"] == close(sum(each))
-
-
-def image_at_4(model: Autoencoder, codes: Tensor) -> Tensor:
-    return image_of(model, [codes])
 
 
 # What each update moves.
