@@ -129,7 +129,7 @@ class InversionMetric(CodeSearch, Metric):
         return notes + weights_notes(self.weights())
 
 
-@METRICS.add("inversion", small={"num_images": 4, "iterations": 3, "batch_size": 2})
+@METRICS.add("inversion", small={"num_images": 2, "iterations": 2, "batch_size": 2})
 @dataclass(kw_only=True)
 class Inversion(InversionMetric):
     """LPIPS after a search for codes of 200 iterations, and its seconds against an encoder's.
@@ -157,7 +157,7 @@ class Inversion(InversionMetric):
         return super().notes() + lpips.notes(self.net) + ([] if self.net == "alex" else [self.net])
 
 
-@METRICS.add("inversion-efficientnet", small={"num_images": 4, "iterations": 3, "batch_size": 2})
+@METRICS.add("inversion-efficientnet", small={"num_images": 2, "iterations": 2, "batch_size": 2})
 @dataclass(kw_only=True)
 class InversionEfficientNet(OverEfficientNet, InversionMetric):
     """The same by the distance of pd-efficientnet: needs no download, is not LPIPS."""
