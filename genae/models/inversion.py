@@ -84,7 +84,8 @@ class CodeSearch:
     ) -> Iterator[tuple[int, float, Tensor]]:
         """(iterations so far, seconds spent on them, codes [N, D] or [N, L, D]) at each mark, of which the first is 0.
 
-        The codes are those that the search goes on with: look at them before the next. Works under inference mode too, which it leaves while it computes gradients.
+        The codes are those that the search goes on with: look at them before the next. Works under inference mode too, which it
+        leaves while it computes gradients.
         """
         with torch.inference_mode(False), torch.enable_grad():
             images = images.clone()  # one made under inference mode takes no part in a gradient
