@@ -31,7 +31,7 @@ def difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def test_the_pixels_are_the_ones_that_were_published():
     """A change here changes a data set that results were measured on: raise synthetic_faces.REVISION with it."""
     digest = content_digest(draw(faces(range(8)), 32))
-    assert (synthetic_faces.REVISION, digest[:16]) == (2, "70e119c03136aa11")
+    assert (synthetic_faces.REVISION, digest[:16]) == (3, "5c8291118cd7be6c")
 
 
 @settings(max_examples=20, deadline=None)
@@ -73,7 +73,8 @@ def test_the_mirrored_face_has_the_mirrored_azimuth():
     factors = faces(range(30))
     mirrored = factors | {"azimuth": -factors["azimuth"]}
     apart = draw(mirrored, 64)[..., ::-1].astype(int) - draw(factors, 64).astype(int)
-    assert np.abs(apart).max() <= 1
+    assert (np.abs(apart) > 1).mean() < 1e-5  # where what is painted on both sides overlaps, one side is painted later
+    assert np.abs(apart).max() <= 4
 
 
 def test_azimuth_moves_the_features_to_its_side():

@@ -17,14 +17,14 @@ from genae.data.dataset import Factor
 from genae.data.drawing import Canvas, curved_band, ellipse, ring, slab
 from genae.randomness import seed_for
 
-REVISION = 2  # raised when the same factors come to draw other pixels
+REVISION = 3  # raised when the same factors come to draw other pixels
 RESOLUTIONS = (16, 32, 64, 128, 256)
 _DRAWN_AT_LEAST = 64  # smaller faces are averaged from this, as thin lines need it
 _PIXELS_AT_ONCE = 65_536  # faces are drawn in groups whose planes stay in a core's cache
 
 
 FACTORS = (  # one is added at the end only: the draws of those before it stay
-    Factor("azimuth", "coarse", "turned to the left of the image (-1, 32 degrees) .. to its right (1)", -1, 1),
+    Factor("azimuth", "coarse", "turned and moved to the left of the image (-1, 36 degrees) .. to its right (1)", -1, 1),
     Factor("head_shape", "coarse", "round and wide (-1) .. long and narrow (1)", -1, 1),
     Factor("hair_style", "coarse", "outline of the hair", choices=("short", "long", "curly")),
     Factor("expression", "middle", "frown (-1) .. smile (1)", -1, 1),
@@ -49,7 +49,8 @@ _CLOTHES, _WHITE, _IRIS, _BLACK = (0.25, 0.28, 0.4), (0.98, 0.98, 0.98), (0.24, 
 _LIPS, _MOUTH, _FRAME, _LENS = (0.78, 0.23, 0.27), (0.3, 0.05, 0.08), (0.1, 0.09, 0.13), (0.8, 0.92, 1.0)
 _BLUSH = np.array([1.0, 0.84, 0.82]).reshape(3, 1, 1, 1)  # times the skin's own
 
-_TURN = np.deg2rad(32)  # azimuth 1
+_TURN = np.deg2rad(36)  # azimuth 1
+_MOVE = 0.14  # of the head, at azimuth 1: a pixel at 16x16, where a turn alone hardly moves an outline
 _EYE_ANGLE = np.deg2rad(26)  # of each eye from the middle of the face
 
 
@@ -108,9 +109,10 @@ def _checked(factors: Mapping[str, np.ndarray], resolution: int) -> dict[str, np
 def _draw_group(values: Mapping[str, np.ndarray], resolution: int) -> np.ndarray:
     """A few faces, back to front, as planes float32 [3, n, R, R] in [0, 1]."""
     given = {name: column.reshape(-1, 1, 1) for name, column in values.items()}  # [n, 1, 1]: one value a picture
-    turn = given["azimuth"].astype(np.float64) * _TURN
+    azimuth = given["azimuth"].astype(np.float64)
+    turn, axis = azimuth * _TURN, azimuth * _MOVE  # axis: x of the head's own
     narrow = (given["head_shape"].astype(np.float64) + 1) / 2  # 0 .. 1
-    width, height = 0.66 - 0.17 * narrow, 0.66 + 0.1 * narrow  # half axes of the head
+    width, height = 0.7 - 0.24 * narrow, 0.62 + 0.14 * narrow  # half axes of the head
     middle = 0.12 - 0.02 * narrow  # its height in the picture
     style, glasses = given["hair_style"], given["glasses"]
     short, long, curly = style == 0, style == 1, style == 2
@@ -119,7 +121,7 @@ def _draw_group(values: Mapping[str, np.ndarray], resolution: int) -> np.ndarray
 
     def across(angle: float | np.ndarray, depth: float = 1.0) -> np.ndarray:
         """x of a point of the head's surface that sits `angle` from the middle of the face."""
-        return width * depth * np.sin(turn + angle)
+        return axis + width * depth * np.sin(turn + angle)
 
     def narrowing(angle: float = 0.0) -> np.ndarray:
         """How much the turn narrows what lies on the surface there."""
@@ -133,15 +135,15 @@ def _draw_group(values: Mapping[str, np.ndarray], resolution: int) -> np.ndarray
     for turn_of_curl in np.linspace(-2.2, 2.2, 9):  # from the top of the head, to both sides
         curl_x, curl_y = back + width * 1.3 * np.sin(turn_of_curl), middle - 0.1 - height * 1.14 * np.cos(turn_of_curl)
         canvas.paint(*ellipse(curl_x, curl_y, width * 0.34, width * 0.34), hair, curly)
-    canvas.paint(*ellipse(back * 0.6, middle + 0.2, width * 1.22, height * 1.32), hair, long)
+    canvas.paint(*ellipse(axis + (back - axis) * 0.6, middle + 0.2, width * 1.22, height * 1.32), hair, long)
     canvas.paint(*ellipse(0.0, 1.32, 0.86, 0.46), _CLOTHES)
-    canvas.paint(*slab(0.0, middle + 0.75, width * 0.4, 0.35), skin * 0.78)
-    canvas.paint(*ellipse(0.0, middle + height + 0.22, width * 0.4, 0.1), skin * 0.78)
+    canvas.paint(*slab(axis * 0.7, middle + 0.75, width * 0.4, 0.35), skin * 0.78)
+    canvas.paint(*ellipse(axis * 0.7, middle + height + 0.22, width * 0.4, 0.1), skin * 0.78)
     for side in (-1, 1):
         canvas.paint(*ellipse(across(side * np.pi / 2, 1.03), middle + 0.06, 0.09, 0.14), skin * 0.86, short)
 
     # The head, a little darker where it bends away.
-    head, head_box = ellipse(0.0, middle, width, height)
+    head, head_box = ellipse(axis, middle, width, height)
     canvas.paint(head, head_box, skin * 0.84)
     lit, _ = ellipse(across(0, 0.3), middle - 0.04, width * 0.95, height * 0.95)
     canvas.paint(lambda x, y: np.maximum(head(x, y), lit(x, y)), head_box, skin, blur=0.12)
@@ -213,7 +215,7 @@ def _background(values: Mapping[str, np.ndarray], resolution: int) -> np.ndarray
     axis = (np.arange(resolution) + 0.5) * (2 / resolution) - 1
     wave = (np.cos(frequency * axis) * np.sinc(frequency / np.pi / resolution)).astype(np.float32)
     flat = np.ones_like(wave)
-    down = np.stack([flat * 0, wave * 0.2, flat * 0.2, wave * 0.26])[values["texture"]]  # [n, R]
+    down = np.stack([flat * 0, wave * 0.14, flat * 0.14, wave * 0.18])[values["texture"]]  # [n, R]
     along = np.stack([flat, flat, wave, wave])[values["texture"]]
     pattern = 1 + down[:, :, None] * along[:, None, :]
     return (_ramp(_BACKGROUND, values["background_color"]).astype(np.float32) * pattern).clip(0, 1)
