@@ -17,6 +17,7 @@ from genae.networks.adain import AdaInDecoder
 from genae.networks.blocks import SLOPE, EqualizedConv2d, EqualizedLinear, Noise, PixelNorm, adain
 from genae.networks.discriminator import Discriminator
 from genae.networks.progressive import FIRST_RESOLUTION, PUBLISHED_CHANNELS, ToImages, block_channels
+from genae.precision import at_least_float32
 from genae.registry import MODELS
 from genae.schedule import Growth
 
@@ -104,7 +105,7 @@ class StyleDecoder(nn.Module):
 
     def styles(self, codes: Tensor) -> Tensor:
         """z -> w, of the same shape; truncated in eval mode. Train mode keeps the running mean."""
-        w = self.mapping(codes.reshape(-1, codes.shape[-1]))
+        w = at_least_float32(self.mapping(codes.reshape(-1, codes.shape[-1])))  # a running mean needs the digits
         if self.training:
             with torch.no_grad():
                 self.mean.lerp_(w.mean(0), 1 - MEAN_DECAY)

@@ -210,6 +210,16 @@ def test_truncation_is_off_by_default_and_draws_styles_to_their_running_mean():
     torch.testing.assert_close(half.decoder.styles(codes), half.decoder.mapping(codes))
 
 
+@pytest.mark.parametrize("train", [True, False])
+def test_styles_and_their_running_mean_keep_all_digits_under_autocast(train):
+    model = small(truncation=0.5).train(train)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model.decoder.styles(torch.randn(4, 5)).dtype == torch.float32
+        assert model.decode(torch.randn(4, 5)).isfinite().all()
+    assert model.decoder.mean.dtype == torch.float32
+    assert bool(model.decoder.mean.any()) == train
+
+
 def test_the_running_mean_of_styles_is_part_of_the_state():
     model = small().train()
     before = model.decoder.mean.clone()
