@@ -135,6 +135,36 @@ def test_the_discriminator_sees_whether_a_batch_varies():
     torch.testing.assert_close(discriminator(torch.cat([image, others]))[0], discriminator(image.repeat(4, 1, 1, 1))[0])
 
 
+@pytest.mark.parametrize("blur", [False, True])
+def test_the_discriminator_is_the_papers_sequence_of_operations(blur):
+    """The whole forward pass once more, from the parameters, in plain operations; StyleGAN's filters before it halves."""
+    torch.manual_seed(0)
+    discriminator = Discriminator((3, 16, 16), channels=[6, 6, 4], blur=blur)
+    with torch.no_grad():
+        for part in discriminator.modules():
+            if isinstance(part, nn.Conv2d):
+                part.bias.normal_()  # they start at 0
+
+    def convolved(x, part, padding=0, gain=2):
+        return F.conv2d(x, part.weight * math.sqrt(gain / part.weight[0].numel()), part.bias, padding=padding)
+
+    def active(*arguments):
+        return F.leaky_relu(convolved(*arguments), 0.2)
+
+    images = torch.randn(4, 3, 16, 16)
+    kernel = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16
+    x = active(images, discriminator.from_images[2][0])  # at 16x16
+    for block in (discriminator.blocks[1], discriminator.blocks[0]):  # to 8x8, to 4x4
+        x = active(active(x, block.first, 1), block.second, 1)
+        if blur:
+            x = F.conv2d(x, kernel.expand(x.shape[1], 1, 3, 3), padding=1, groups=x.shape[1])
+        x = (x[..., ::2, ::2] + x[..., 1::2, ::2] + x[..., ::2, 1::2] + x[..., 1::2, 1::2]) / 4
+    x = torch.cat([x, x.std(0, unbiased=False).mean().expand(4, 1, 4, 4)], dim=1)
+    last = [part for part in discriminator.last if isinstance(part, nn.Conv2d)]
+    x = active(active(x, last[0], 1), last[1])
+    torch.testing.assert_close(discriminator(images), convolved(x, last[2], 0, 1).flatten(), atol=1e-4, rtol=1e-4)
+
+
 # Growing.
 
 
