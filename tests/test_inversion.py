@@ -175,9 +175,9 @@ def test_the_metric_tells_the_curve_and_the_encoders_place_on_it():
     seconds = [values[f"seconds_after_{mark}"] for mark in (0, 1, 2, 3, 5, 7, 10, 12)]
     assert seconds == sorted(seconds)
     assert seconds[0] == 0
-    assert values["ratio"] == pytest.approx(values["seconds_to_match"] / values["encode_seconds"])
-    assert values["matched"] in (0.0, 1.0)
-    assert values["seconds_to_match"] <= seconds[-1]
+    spent, ratio = ("seconds_to_match", "ratio") if values["matched"] else ("seconds_after_12", "ratio_at_least")
+    assert values[ratio] == pytest.approx(values[spent] / values["encode_seconds"])
+    assert values[spent] <= seconds[-1]
 
 
 def test_an_encoder_out_of_reach_is_not_matched_and_one_passed_at_once_is():
@@ -192,7 +192,8 @@ def test_an_encoder_out_of_reach_is_not_matched_and_one_passed_at_once_is():
     values = measured(Autoencoder(Gaussian(PIXELS), Unrolled(), Perfect()), iterations=2)
     assert values["encode_distance"] == pytest.approx(0, abs=1e-6)
     assert values["matched"] == 0
-    assert values["seconds_to_match"] == values["seconds_after_2"]
+    assert not {"ratio", "seconds_to_match"} & values.keys()  # a claim about them is undecided
+    assert values["ratio_at_least"] == pytest.approx(values["seconds_after_2"] / values["encode_seconds"])
     values = measured(Autoencoder(Gaussian(PIXELS), Unrolled(), Perfect()), iterations=1, start="encode")
     assert values["matched"] == 1
     assert values["ratio"] == 0

@@ -41,6 +41,9 @@ class Seconds(Metric):
     def protocol(self, data: Splits, context: Context) -> dict[str, Any]:
         return super().protocol(data, context) | {"device": context.device.type, "threads": torch.get_num_threads()}
 
+    def notes(self) -> list[str]:
+        return super().notes() + ([] if self.batch_size == Seconds.batch_size else [f"batches of {self.batch_size}"])
+
 
 @METRICS.add("encode-seconds", small={"batch_size": 2, "repeats": 2})
 @dataclass(kw_only=True)
