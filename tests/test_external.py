@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import warnings
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from genae import checkpoint
 from genae.latent import Gaussian, Sphere
+from genae.models import layer_table
 from genae.registry import MODELS
 from genae.schedule import Growth
 
@@ -240,6 +242,23 @@ def test_a_factory_that_does_not_fit_is_told_apart(folder, tensors, settings, sa
 def test_a_factory_beside_a_file_with_its_own_network_is_refused(folder):
     with pytest.raises(ValueError, match="brings its own network"):
         built(scripted(Generator(), folder / "tiny.pt"), factory="their_networks:tiny")
+
+
+def test_a_damaged_file_is_named(folder, tensors):
+    whole = tensors.read_bytes()
+    tensors.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"tiny\.safetensors cannot be read as safetensors: "):
+        built(tensors, factory="their_networks:tiny")
+    with zipfile.ZipFile(folder / "hollow.pt", "w") as archive:
+        archive.writestr("hollow/code/__torch__.py", "what is left of it")
+    with pytest.raises(ValueError, match=r"hollow\.pt cannot be read as torchscript: "):
+        built(folder / "hollow.pt")
+
+
+def test_its_layers_are_its_own_affair(folder):
+    asked = spec(scripted(Generator(), folder / "tiny.pt"))
+    data = {"name": "synthetic-faces", "resolution": SIZE, "num_train": 8, "num_test": 8}
+    assert list(layer_table.lines(asked, data)) == ["(the layers of external cannot be told without computing them)"]
 
 
 def test_a_file_of_anything_else_is_refused(folder):

@@ -6,6 +6,7 @@ docs/external-generators.md says how to make such a file from a published one.
 """
 
 import importlib
+import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from genae.registry import MODELS
 from genae.schedule import Growth
 
 PAGE = "docs/external-generators.md"
+Kind = Literal["torchscript", "safetensors", "pickle"]
 
 
 @MODELS.add("external")
@@ -45,7 +47,8 @@ def external(
     factory: `module:function` of your own, which makes the network for the tensors of a file that has no code.
     factory_settings: its keyword arguments.  latent: the codes' prior, N(0, I), or uniform on the unit sphere.
     range: of the pixels that the network gives.  resolution: of its images, averaged over areas down to the data's; None where
-    they are of that size.  trust_pickle: read a file that can run any code while it is read.
+    they are of that size.  trust_pickle: read a file that can run any code while it is read. TorchScript is a program as well:
+    it runs no Python, but it may write files, already while it is loaded. The sha256 should come from somebody you trust.
     """
     path = _found(file, sha256)
     network = _network(path, factory, factory_settings or {}, trust_pickle)
@@ -108,15 +111,7 @@ def _network(path: Path, factory: str | None, settings: Mapping[str, Any], trust
             f"{path} is a pickle, which can run any code while it is read. Make it TorchScript or safetensors ({PAGE}), or "
             "where you trust whoever made it, say trust_pickle: true"
         )
-    if kind == "torchscript":
-        loaded: Any = _torchscript(path)
-    elif kind == "safetensors":
-        from safetensors.torch import load_file
-
-        loaded = load_file(path)
-    else:
-        loaded = torch.load(path, map_location="cpu", weights_only=False)
-
+    loaded = _read(path, kind)
     if isinstance(loaded, nn.Module):
         if factory is not None or settings:
             raise ValueError(f"{path} brings its own network: take `factory` and `factory_settings` away")
@@ -128,11 +123,14 @@ def _network(path: Path, factory: str | None, settings: Mapping[str, Any], trust
     return _filled(_made(factory, settings), loaded, path, factory)
 
 
-def _kind(path: Path) -> Literal["torchscript", "safetensors", "pickle"]:
+def _kind(path: Path) -> Kind:
     """What a file is by its contents, whatever it is called."""
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            inside = [name.partition("/")[2] for name in archive.namelist()]
+        try:
+            with zipfile.ZipFile(path) as archive:
+                inside = [name.partition("/")[2] for name in archive.namelist()]
+        except zipfile.BadZipFile as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
         if any(name.startswith("code/") for name in inside):
             return "torchscript"
         if "data.pkl" in inside:
@@ -147,10 +145,24 @@ def _kind(path: Path) -> Literal["torchscript", "safetensors", "pickle"]:
     raise ValueError(f"{path} is neither TorchScript nor safetensors ({PAGE})")
 
 
-def _torchscript(path: Path) -> nn.Module:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch advises its own exporters; the files are what there is
-        return torch.jit.load(str(path), map_location="cpu")
+def _read(path: Path, kind: Kind) -> Any:
+    """What a file holds, on the CPU. Raises ValueError where it is damaged, or the modules of a pickle are not here."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if kind == "safetensors":
+            return load_file(path)
+        if kind == "pickle":
+            return torch.load(path, map_location="cpu", weights_only=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch advises its own exporters; the files are what there is
+            return torch.jit.load(str(path), map_location="cpu")
+    except (SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError, ImportError, AttributeError) as error:
+        if "alloc" in str(error):  # the machine's fault, not the file's
+            raise
+        reason = next(iter(str(error).split("\n")), "") or "it ends too soon"
+        raise ValueError(f"{path} cannot be read as {kind}: {reason}") from error
 
 
 def _made(factory: str, settings: Mapping[str, Any]) -> nn.Module:

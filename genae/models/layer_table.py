@@ -67,7 +67,7 @@ def lines(model: Mapping[str, Any], data: Mapping[str, Any]) -> Iterator[str]:
         yield f"(for images of {shape[0]} channels; {data['name']} is not prepared here at this size)"
     try:
         parts = parts_of(model, shape)
-    except NotImplementedError:  # of an operation that the meta device has not
+    except RuntimeError:  # an operation that the meta device has not, or the frozen network of a file (external)
         yield f"(the layers of {model['name']} cannot be told without computing them)"
         return
     for part in parts:
