@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from genae.features.weights import MissingWeights
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.partition(":")[0])
 data_app = typer.Typer(no_args_is_help=True, help="Prepare, list and verify data sets.")
 weights_app = typer.Typer(no_args_is_help=True, help="Fetch and check the published weights of extractors.")
@@ -34,7 +36,7 @@ def main() -> None:
     """Run the command line: bad input, and what the system refuses, is one message and exit status 2."""
     try:
         app()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MissingWeights) as error:
         print(f"genae: {error}", file=sys.stderr)
         sys.exit(2)
 

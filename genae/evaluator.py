@@ -185,9 +185,10 @@ def _draw(
         written = PngImagePlugin.PngInfo()
         for key, text in (texts | {"made_by": json.dumps(made_by)}).items():
             written.add_text(key, text)
+        image = Image.fromarray(figure.draw(model, data, context))
         aside = path.with_suffix(".writing")
         with aside.open("wb") as file:
-            Image.fromarray(figure.draw(model, data, context)).save(file, format="png", pnginfo=written, optimize=True)
+            image.save(file, format="png", pnginfo=written, optimize=True)
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
