@@ -171,26 +171,52 @@ def test_the_vae_and_wae_rows_have_the_weights_and_learning_rates_of_appendix_a1
     assert run.data["resolution"] == 128
 
 
+# PGGAN, A.1: "shown the discriminator 800k real images in total", then "fade in ... during the next 800k images, stabilize the
+# networks for 800k images"; "minibatch size 16 for resolutions 4^2-128^2", 14 at 256^2. Released: 12M images.
+# StyleGAN, C: from 8x8; 25M images for FFHQ, 70M for LSUN Bedrooms, 46M for Cars. Released: batch sizes, 600k and 600k.
+GAN_BATCHES = {
+    "pggan": {4: 16, 8: 16, 16: 16, 32: 16, 64: 16, 128: 16, 256: 14},
+    "stylegan": {8: 128, 16: 128, 32: 64, 64: 32, 128: 16, 256: 8},
+}
+GAN_KIMG = {"pggan": 800, "stylegan": 600}  # to fade in, and as many to settle
+STYLEGAN_MILLIONS = {"celeba-hq": 25.0, "ffhq": 25.0, "lsun-bedrooms": 70.0, "lsun-cars": 46.0}
+
+
+@pytest.mark.parametrize("row", ["stylegan", "pggan"])
 @pytest.mark.parametrize(
-    ("table", "row", "millions", "sizes"),
+    ("table", "data", "resolution"),
     [
-        ("automodulator-2020/table2b", "stylegan", 25.0, [8, 16, 32, 64, 128, 256]),  # Karras et al. (2019)
-        ("automodulator-2020/table2b", "pggan", 12.0, [4, 8, 16, 32, 64, 128, 256]),  # Karras et al. (2018)
-        ("automodulator-2019/table1", "stylegan", 25.0, [8, 16, 32, 64, 128]),
-        ("automodulator-2019/table1", "pggan", 12.0, [4, 8, 16, 32, 64, 128]),
+        *(("automodulator-2020/table2b", data, 256) for data in STYLEGAN_MILLIONS),
+        ("automodulator-2019/table1", "celeba-hq", 128),
+        ("automodulator-2019/table1", "lsun-bedrooms", 128),
     ],
 )
-def test_the_gans_are_trained_by_the_schedules_of_their_own_papers(table, row, millions, sizes):
-    (stage,) = run_of(table, row, "celeba-hq").stages
-    phases = stage.schedule.phases
-    assert [phase.resolution for phase in phases] == sizes
-    assert stage.schedule.total_kimg == 1000 * millions
-    assert phases[0].kimg == 600
-    assert phases[0].fade_kimg == 0
-    assert all((phase.kimg, phase.fade_kimg) == (1200, 600) for phase in phases[1:-1])  # 600k to fade in, 600k to settle
+def test_the_gans_are_trained_by_the_schedules_of_their_own_papers(table, data, resolution, row):
+    (stage,) = run_of(table, row, data).stages
+    phases, kimg = stage.schedule.phases, GAN_KIMG[row]
+    batches = {size: batch for size, batch in GAN_BATCHES[row].items() if size <= resolution}
+    assert {phase.resolution: phase.batch_size for phase in phases} == batches
+    assert stage.schedule.total_kimg == 1000 * (12.0 if row == "pggan" else STYLEGAN_MILLIONS[data])
+    assert (phases[0].kimg, phases[0].fade_kimg) == (kimg, 0)
+    assert all((phase.kimg, phase.fade_kimg) == (2 * kimg, kimg) for phase in phases[1:-1])
+    assert phases[-1].fade_kimg == kimg
     assert all(phase.learning_rate == 1e-3 for phase in phases)
     assert stage.optimizer["betas"] == [0.0, 0.99]
     assert stage.optimizer["eps"] == 1e-8
+
+
+@pytest.mark.parametrize("table", ["automodulator-2020/table2b", "automodulator-2019/table1"])
+def test_glow_learns_images_of_5_bits_as_its_model_of_celeba_hq_does(table):
+    (stage,) = run_of(table, "glow", "celeba-hq").stages
+    assert stage.objective["levels"] == 2**5
+
+
+def test_age_is_trained_as_released():
+    (stage,) = run_of("automodulator-2020/pioneers", "age", "celeba-hq").stages
+    (phase,) = stage.schedule.phases
+    assert stage.optimizer["betas"] == [0.5, 0.999]
+    assert (phase.learning_rate, phase.batch_size, phase.margin) == (2e-4, 64, 0.0)
+    assert stage.objective["kl_form"] == "age"
 
 
 def test_samples_pairs_and_crops_are_counted_as_the_papers_count_them():
