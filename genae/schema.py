@@ -61,7 +61,7 @@ def json_schema() -> dict[str, Any]:
         id=TEXT,
         text={**TEXT, "description": "in the paper's words"},
         where={**TEXT, "description": "where it says so: Sec. 4.1, Table 2a"},
-        expression={**TEXT, "description": "the inequality that decides it: fid[layer] > fid[architecture]; see docs/claims.md"},
+        expression={**TEXT, "description": "the inequality that decides it, fid[layer] > fid[architecture]; docs/claims.md"},
     )
     overlay = _mapping("An overlay.", shared=_ref("shared"), rows=_named(_or_null(_ref("shared"))), seeds=seeds)
     file = _mapping(
