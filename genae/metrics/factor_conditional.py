@@ -49,7 +49,9 @@ class FactorConditional(FactorMetric):
         def score(readings: Readings) -> dict[str, float]:
             kept = shares({"kept": coarse}, readings, faces.truth, {"kept": (face, other)})
             within = {f.name: spread(f, readings[f.name].unflatten(0, (num_faces, self.num_draws))) for f in free}
-            varied = {name: min(1.0, value / of_data[name]) for name, value in within.items()}
+            varied = {  # what is the same in all of the data cannot vary less
+                name: min(1.0, value / of_data[name]) if of_data[name] else 1.0 for name, value in within.items()
+            }
             of_fine = fmean(varied[factor.name] for factor in fine)
             return {"": kept["kept"] * of_fine, "varied": of_fine} | kept | varied
 
