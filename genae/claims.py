@@ -175,11 +175,19 @@ class Records:
         valued = [record for record in records if record["value"] is not None]
         if not valued:
             return Missing(f"{values.column} of {row}", records[0]["status"])
-        by_seed = {record["seed"]: self._of(record, values) for record in valued}
-        if None in by_seed.values():
-            known = {name for record in valued for name, value in record["details"].items() if _is_number(value)}
-            return Missing(f"{values.name} of {row}", f"no such detail ({suggestion(values.detail or '', known)})")
+        numbers = {record["seed"]: self._of(record, values) for record in valued}
+        by_seed = {seed: number for seed, number in numbers.items() if number is not None}
+        if not by_seed:
+            return Missing(f"{values.name} of {row}", self._no_detail(values))
         return Number(statistics.fmean(by_seed.values()), by_seed, run=(row, runs[0].data_name), asked=len(runs))
+
+    def _no_detail(self, values: Values) -> str:
+        """Why a row has no such detail: a score may have it for some rows alone, as a factor that only they carry."""
+        records = [record for (column, _, _), record in self.records.items() if column == values.column]
+        known = {name for record in records for name, value in record["details"].items() if _is_number(value)}
+        if values.detail in known:
+            return "no such detail in any seed, but in other rows"
+        return f"no such detail ({suggestion(values.detail or '', known)})"
 
     def others(self, values: Values, named: frozenset[str]) -> list[str]:
         """The paper's rows in this column; where it prints none, all that measure it and for which it is defined."""

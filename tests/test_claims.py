@@ -380,6 +380,17 @@ def test_where_the_paper_has_none_others_are_all_rows_for_which_it_is_defined():
     assert found.ours.reason == "there are no other rows at scale desk"
 
 
+def test_a_detail_that_only_some_seeds_have_is_a_mean_over_those_and_one_that_only_other_rows_have_is_missing():
+    experiment = table({"a": {}, "b": {}}, ["mixing.pose[a] > 0.5", "mixing.pose[b] > 0.5"], columns=["mixing"], seeds=[0, 1])
+    records = [record("mixing", "a", 0.9, seed=0, pose=0.75), record("mixing", "a", 0.9, seed=1)]
+    of_one, of_none = judge(experiment, [*records, record("mixing", "b", 0.9, seed=0), record("mixing", "b", 0.9, seed=1)])
+    assert of_one.ours.outcome == "holds"
+    assert "0.75" in of_one.ours.reason
+    assert "n = 1 of 2" in of_one.ours.reason
+    assert of_none.ours.outcome == "undecided"
+    assert "no such detail in any seed, but in other rows: mixing.pose of b" in of_none.ours.reason
+
+
 def test_details_of_a_record_stand_beside_its_value():
     experiment = table({"a": {}}, ["mixing[a] > mixing.chance[a]", "mixing[a] > 0.9 * mixing.celing[a]"], columns=["mixing"])
     above, unknown = judge(experiment, [record("mixing", "a", 0.9, chance=0.25, ceiling=0.95)])
