@@ -64,3 +64,8 @@ class Sphere:
     def interpolate(self, a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
         """The point at t in [0, 1] of the great circle from a to b."""
         return slerp(a, b, t)
+
+
+def latent_space(name: str, dim: int) -> Gaussian | Sphere:
+    """The space that a model's setting `latent` names: "gaussian" or "sphere"."""
+    return {"gaussian": Gaussian, "sphere": Sphere}[name](dim)

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from genae.latent import Gaussian, Sphere
+from genae.latent import latent_space
 from genae.models.autoencoder import Autoencoder
 from genae.networks.adain import AdaInDecoder
 from genae.networks.blocks import SpectralVectors
@@ -62,5 +62,4 @@ def automodulator(
         style_bias=style_bias,
         train_previous=train_previous,
     )
-    space = Sphere(latent_dim) if latent == "sphere" else Gaussian(latent_dim)
-    return Autoencoder(space, encoder, decoder)
+    return Autoencoder(latent_space(latent, latent_dim), encoder, decoder)

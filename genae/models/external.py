@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from genae.features import weights
-from genae.latent import Gaussian, Sphere
+from genae.latent import latent_space
 from genae.models.autoencoder import Generator, Latent
 from genae.pixels import from_unit, reduce
 from genae.registry import MODELS
@@ -53,7 +53,7 @@ def external(
     path = _found(file, sha256)
     network = _network(path, factory, factory_settings or {}, trust_pickle)
     decoder = ExternalDecoder(network, shape, resolution or shape[-1], range, sha256.lower(), path)
-    space = Gaussian(latent_dim) if latent == "gaussian" else Sphere(latent_dim)
+    space = latent_space(latent, latent_dim)
     decoder.requires_grad_(False).eval()
     _check_repeats(decoder, space)
     return Generator(space, decoder)

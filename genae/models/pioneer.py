@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import nn
 
-from genae.latent import Gaussian, Sphere
+from genae.latent import latent_space
 from genae.models.autoencoder import Autoencoder
 from genae.networks.blocks import SLOPE, EqualizedConv2d, PixelNorm, SpectralConv2d
 from genae.networks.progressive import PUBLISHED_CHANNELS, ProgressiveDecoder, ProgressiveEncoder
@@ -43,8 +43,7 @@ def pioneer(
     decoder = ProgressiveDecoder(latent_dim, shape, channels=decoder_channels or channels, train_previous=train_previous)
     if decoder_norm == "pixel":
         decoder.blocks = nn.ModuleList(_pixel_normalized(block) for block in decoder.blocks)
-    space = Sphere(latent_dim) if latent == "sphere" else Gaussian(latent_dim)
-    return Autoencoder(space, encoder, decoder)
+    return Autoencoder(latent_space(latent, latent_dim), encoder, decoder)
 
 
 def _pixel_normalized(block: nn.Sequential) -> nn.Sequential:

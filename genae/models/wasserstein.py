@@ -7,7 +7,7 @@ are here is our choice: the prior is N(0, I), as in the paper that introduced th
 
 from typing import Literal
 
-from genae.latent import Gaussian, Sphere
+from genae.latent import latent_space
 from genae.models.autoencoder import Autoencoder
 from genae.networks.adain import AdaInDecoder
 from genae.networks.progressive import PUBLISHED_CHANNELS, ProgressiveDecoder, ProgressiveEncoder
@@ -28,7 +28,9 @@ def wae_adain(
     latent: the prior, N(0, I) or uniform on the unit "sphere", where codes then lie too.
     """
     encoder = ProgressiveEncoder(shape, latent_dim, channels=channels)
-    return Autoencoder(_space(latent, latent_dim), encoder, AdaInDecoder(latent_dim, shape, channels=channels, noise=noise))
+    return Autoencoder(
+        latent_space(latent, latent_dim), encoder, AdaInDecoder(latent_dim, shape, channels=channels, noise=noise)
+    )
 
 
 @MODELS.add("wae-classic", small={"latent_dim": 8, "channels": [8, 8, 4]})
@@ -44,8 +46,4 @@ def wae_classic(
     latent: as in wae-adain.
     """
     encoder = ProgressiveEncoder(shape, latent_dim, channels=channels)
-    return Autoencoder(_space(latent, latent_dim), encoder, ProgressiveDecoder(latent_dim, shape, channels=channels))
-
-
-def _space(latent: str, latent_dim: int) -> Gaussian | Sphere:
-    return Sphere(latent_dim) if latent == "sphere" else Gaussian(latent_dim)
+    return Autoencoder(latent_space(latent, latent_dim), encoder, ProgressiveDecoder(latent_dim, shape, channels=channels))
