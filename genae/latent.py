@@ -4,6 +4,7 @@ A code is a float tensor [N, dim]. Random draws come from a generator that the c
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,7 @@ class Gaussian:
     """N(0, I) on R^dim."""
 
     dim: int
+    has_prior: ClassVar[bool] = True
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """n codes from the prior, [n, dim], on the generator's device."""
@@ -52,6 +54,7 @@ class Sphere:
     """The unit sphere in R^dim, with the uniform prior: what the released automodulator uses for the paper's N(0, I)."""
 
     dim: int
+    has_prior: ClassVar[bool] = True
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """n codes, uniform on the sphere, [n, dim]."""
@@ -64,6 +67,29 @@ class Sphere:
     def interpolate(self, a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
         """The point at t in [0, 1] of the great circle from a to b."""
         return slerp(a, b, t)
+
+
+@dataclass(frozen=True)
+class Free:
+    """R^dim without a prior: the codes of an autoencoder that nothing regularised (Yoo et al., 2019, Sec. 3.1).
+
+    What is sampled is a density that was learned of them; the draws here only probe a decoder.
+    """
+
+    dim: int
+    has_prior: ClassVar[bool] = False
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """n points about the origin, N(0, I), [n, dim]: no model of the codes."""
+        return torch.randn(n, self.dim, generator=generator, device=generator.device)
+
+    def project(self, codes: Tensor) -> Tensor:
+        """Raw encoder output -> codes: every vector is a code."""
+        return codes
+
+    def interpolate(self, a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
+        """The point at t in [0, 1] of the straight line from a to b."""
+        return torch.lerp(a, b, torch.as_tensor(t, dtype=a.dtype, device=a.device))
 
 
 def latent_space(name: str, dim: int) -> Gaussian | Sphere:

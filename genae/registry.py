@@ -33,6 +33,7 @@ class Entry:
     revision: raised when the same settings come to mean something else; it is hashed into a run's identity.
     added: settings that came later, with the value that repeats what was before; left out of the hash at that value.
     small: settings that make it quick, for the contract tests.
+    sizes: of a data set: the resolutions that it has besides powers of two.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Entry:
     revision: int = 1
     added: Mapping[str, Any] = field(default_factory=dict)
     small: Mapping[str, Any] = field(default_factory=dict)
+    sizes: tuple[int, ...] = ()
 
     @property
     def settings(self) -> dict[str, inspect.Parameter]:
@@ -87,6 +89,7 @@ class Registry:
         revision: int = 1,
         added: Mapping[str, Any] | None = None,
         small: Mapping[str, Any] | None = None,
+        sizes: tuple[int, ...] = (),
     ) -> Callable:
         """Decorator that registers a factory. A name taken by another module's factory raises ValueError."""
 
@@ -97,7 +100,7 @@ class Registry:
                 factory.__qualname__,
             ):
                 raise ValueError(f"{self.kind} {name!r} is registered twice: {before.factory.__module__}, {factory.__module__}")
-            self._entries[name] = Entry(name, factory, revision, added or {}, small or {})
+            self._entries[name] = Entry(name, factory, revision, added or {}, small or {}, sizes)
             return factory
 
         return register
@@ -137,8 +140,9 @@ class Registry:
 
 DATASETS = Registry("dataset", "data")
 MODELS = Registry("model", "models")
+DENSITIES = Registry("density", "densities")
 OBJECTIVES = Registry("objective", "objectives")
 METRICS = Registry("metric", "metrics")
 FIGURES = Registry("figure", "figures")
 FEATURES = Registry("feature extractor", "features")
-REGISTRIES = (DATASETS, MODELS, OBJECTIVES, METRICS, FIGURES, FEATURES)
+REGISTRIES = (DATASETS, MODELS, DENSITIES, OBJECTIVES, METRICS, FIGURES, FEATURES)

@@ -13,7 +13,7 @@ import numpy as np
 
 from genae.cache import cached_folder
 from genae.data import synthetic_faces
-from genae.data.dataset import SPLITS, Dataset
+from genae.data.dataset import SPLITS, Dataset, Vectors
 from genae.data.packs import Chunk, at_resolution, open_pack, packs_dir, write_pack
 from genae.data.sources import SOURCES, pad_to_32
 from genae.registry import DATASETS, suggestion
@@ -29,7 +29,7 @@ class NotPrepared(ValueError):
     """A data set that is made from the user's own copy is not packed on this machine; the message says how to."""
 
 
-def open_dataset(spec: Mapping[str, Any], split: str) -> Dataset:
+def open_dataset(spec: Mapping[str, Any], split: str) -> Dataset | Vectors:
     """The split of the data set that a YAML mapping `{name: ..., setting: value, ...}` describes.
 
     Raises ValueError for an unknown name, setting or split, and for a pack that is not there, with the command that makes it.
@@ -42,7 +42,14 @@ def open_dataset(spec: Mapping[str, Any], split: str) -> Dataset:
             raise ValueError(f"data set {spec['name']!r} has no setting {key!r}; {suggestion(key, settings)}")
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; {suggestion(split, SPLITS)}")
+    if split == "validation" and "num_validation" not in settings:
+        raise ValueError(f"data set {spec['name']!r} has no validation split")
     dataset = DATASETS.build(spec, split)
+    if isinstance(dataset, Vectors):
+        if dataset.vectors.dtype != np.float32 or dataset.vectors.ndim != 2:
+            found = f"{dataset.vectors.dtype} {dataset.vectors.shape}"
+            raise ValueError(f"data set {spec['name']!r} must give vectors as float32 [N, D], not {found}")
+        return dataset
     if dataset.images.dtype != np.uint8 or dataset.images.ndim != 4 or dataset.shape[1] != dataset.shape[2]:
         found = f"{dataset.images.dtype} {dataset.images.shape}"
         raise ValueError(f"data set {spec['name']!r} must give square images as uint8 [N, C, H, W], not {found}")

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from genae.cache import cache_dir, cached_folder
-from genae.data.dataset import SPLITS, Dataset
+from genae.data.dataset import REQUIRED_SPLITS, Dataset
 from genae.data.encoded import BYTES_FILE, OFFSETS_FILE, EncodedImages, EncodedWriter, decoders
 from genae.data.pictures import area_average
 
@@ -194,7 +194,7 @@ def verify_pack(folder: Path) -> list[str]:
             else:
                 if found != digest:
                     problems.append(f"{split}/{file} was altered: its sha256 is {found[:12]}..., not {digest[:12]}...")
-    problems += [f"the {split} split is missing" for split in SPLITS if split not in description["splits"]]
+    problems += [f"the {split} split is missing" for split in REQUIRED_SPLITS if split not in description["splits"]]
     return problems
 
 

@@ -11,22 +11,27 @@ growth)`. A network that is grown says so by `grows = True`.
 What a model can do is in `provides`, a set of words:
 
     decode        every model does: codes to images
+    sample        codes can be drawn: there is a prior, or a density was learned of the codes
     encode        images to codes
     encoder       and that by a part of its own, `model.encoder`, which can be trained apart from the decoder
     posterior     a Gaussian per image (models/variational.py)
     layers        one code per layer of the decoder
     growth        its networks are grown
     discriminate  `discriminate(images, growth)`: logits [N], larger for what looks real (models/adversarial.py)
+    density       a density was learned of the codes: `model.density` (densities/density.py)
     log_prob      `log_prob(images)`: the log of the density of each image, [N], in nats, of pixels in [-1, 1]
+    bound         `bound(images, num_draws, generator)`: a lower bound of log p(x) of each image, [N], in nats, of pixels in
+                  [0, 1]; the tighter the more draws
 """
 
 import torch
 from torch import Tensor, nn
 
-from genae.latent import Gaussian, Sphere
+from genae.densities.density import Density
+from genae.latent import Free, Gaussian, Sphere
 from genae.schedule import Growth
 
-Latent = Gaussian | Sphere
+Latent = Gaussian | Sphere | Free
 
 
 class Generator(nn.Module):
@@ -36,12 +41,15 @@ class Generator(nn.Module):
         super().__init__()
         self.latent = latent
         self.decoder = decoder
+        self.density: Density | None = None
 
     @property
     def provides(self) -> frozenset[str]:
+        sample = {"sample"} if self.latent.has_prior or self.density is not None else set()
+        density = {"density"} if self.density is not None else set()
         layers = {"layers"} if hasattr(self.decoder, "num_layers") else set()
         growth = {"growth"} if getattr(self.decoder, "grows", False) else set()
-        return frozenset({"decode"} | layers | growth)
+        return frozenset({"decode"} | sample | density | layers | growth)
 
     @property
     def num_layers(self) -> int:
@@ -85,11 +93,15 @@ class Generator(nn.Module):
         return self.decoder.with_canvas(codes, upto, growth)
 
     def prior(self, n: int, generator: torch.Generator) -> Tensor:
-        """n codes [n, D] from the latent space's prior."""
+        """n codes [n, D] from the latent space's prior (of one without, points to probe the decoder with)."""
         return self.latent.sample(n, generator)
 
     def sample_codes(self, n: int, generator: torch.Generator) -> Tensor:
-        """n codes [n, D] to decode into samples: the prior, unless a density was learned."""
+        """n codes [n, D] to decode into samples: from the prior, unless a density was learned. Needs "sample"."""
+        if self.density is not None:
+            return self.density.sample(n, generator)
+        if not self.latent.has_prior:
+            raise ValueError("this model has no prior and no density was learned of its codes: there is nothing to sample from")
         return self.prior(n, generator)
 
 
