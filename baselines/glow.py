@@ -17,6 +17,8 @@ from genae.models.autoencoder import Generator
 from genae.registry import MODELS
 from genae.schedule import Growth
 
+EXPLODED = 100.0  # an image has values in [-1, 1]; beyond this, a sample has left what its flow learned
+
 
 class ActNorm(nn.Module):
     """A scale and a shift per channel; the first batch in train mode comes out with mean 0 and variance 1 (Sec. 3.1).
@@ -140,6 +142,15 @@ class Glow(Generator):
     @property
     def provides(self) -> frozenset[str]:
         return super().provides | {"encode", "log_prob"}
+
+    def decode(self, codes: Tensor, growth: Growth | None = None) -> Tensor:
+        """Codes [N, C H W] -> images [N, C, H, W].
+
+        The inverse of a flow can explode on codes that no training image has (Behrmann et al., 2021, arXiv:2006.09347), here on
+        one sample in a hundred after a short training. What leaves float32 is shown grey, what leaves [-100, 100] is cut there,
+        so that such samples are measured, as the failures that they are.
+        """
+        return super().decode(codes, growth).nan_to_num(nan=0.0).clamp(-EXPLODED, EXPLODED)
 
     def encode(self, images: Tensor, growth: Growth | None = None) -> Tensor:
         """Images [N, C, H, W] -> the codes [N, C H W] that decode to them."""

@@ -251,3 +251,14 @@ def test_training_brings_a_flow_to_a_density_that_is_known():
     samples = model.decode(model.prior(2000, generator))
     assert samples.mean().item() == pytest.approx(0.2, abs=0.03)
     assert samples.std().item() == pytest.approx(0.3, abs=0.03)
+
+
+def test_a_code_on_which_the_inverse_explodes_is_still_an_image():
+    model = small((1, 4, 4), num_levels=1, num_steps=2, hidden_channels=4)
+    codes = model.prior(3, torch.Generator().manual_seed(0))
+    ordinary = model.decode(codes)
+    codes[1] *= 1e38
+    images = model.decode(codes)
+    assert images.isfinite().all()
+    assert images.abs().max() <= 100
+    torch.testing.assert_close(images[[0, 2]], ordinary[[0, 2]])
