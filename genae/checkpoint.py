@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from genae.data.dataset import Dataset
+from genae.data.dataset import Dataset, Vectors
+from genae.densities.density import Density
 from genae.models.autoencoder import Generator
 from genae.randomness import seed_for
-from genae.registry import MODELS
+from genae.registry import DENSITIES, MODELS
 from genae.rundir import RunDir, read_json
 
 KEEP = 2
@@ -112,7 +113,7 @@ def latest(folder: Path, damaged: Callable[[str], None] | None = None) -> Checkp
     return None
 
 
-def check_origin(found: Checkpoint, identity: str, data: Dataset) -> None:
+def check_origin(found: Checkpoint, identity: str, data: Dataset | Vectors) -> None:
     """Raise ValueError where a checkpoint is of another stage than `identity`, or was trained on other data than `data`."""
     if found.state["identity"] != identity:
         held = f"model {found.state['model_spec']['name']!r} of identity {found.state['identity'][:12]}"
@@ -136,19 +137,35 @@ def first_not_finite(value: Any, name: str = "") -> str | None:
     return next(filter(None, found), None)
 
 
-def untrained_model(spec: Mapping[str, Any], shape: tuple[int, int, int], seed: int) -> Generator:
+def untrained_model(spec: Mapping[str, Any], shape: tuple[int, ...], seed: int) -> Generator:
     """The model before any training: its weights are drawn from the run's seed."""
     with torch.random.fork_rng():
         torch.manual_seed(seed_for("initial weights", seed))
         return MODELS.build(spec, shape)
 
 
+def untrained_density(spec: Mapping[str, Any], dim: int, seed: int) -> Density:
+    """The density before any training; it has not seen the vectors either (`Density.begin`)."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_for("initial weights of the density", seed))
+        return DENSITIES.build(spec, dim)
+
+
 def model_from(state: dict[str, Any], device: torch.device | str = "cpu") -> Generator:
-    """The model of a checkpoint's state, in eval mode: averaged parts where the run kept them, the raw rest."""
+    """The model of a checkpoint's state, in eval mode: averaged parts where the run kept them, the raw rest.
+
+    Of a stage that trained a density: the model whose codes it learned, with that density, at its best weights where it kept
+    those.
+    """
     model = MODELS.build(state["model_spec"], tuple(state["shape"]))
-    model.load_state_dict(state["model"])
+    trained: Generator | Density = model
+    if "density_spec" in state:
+        model.load_state_dict(state["encoded_by"])
+        trained = model.density = DENSITIES.build(state["density_spec"], model.latent.dim)
+    best = state.get("best")
+    trained.load_state_dict(best["weights"] if best else state["model"])
     for name, part in (state["average"] or {}).items():
-        getattr(model, name).load_state_dict(part)
+        getattr(trained, name).load_state_dict(part)
     return model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 

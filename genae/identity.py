@@ -35,7 +35,8 @@ def component(entry: Entry, spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def stage(values: dict[str, Any]) -> dict[str, Any]:
-    """What of a resolved stage is hashed, its objective aside."""
+    """What of a resolved stage is hashed, its objective and density aside; of what only stages on codes have, what is given."""
+    values = {key: value for key, value in values.items() if value is not None or key not in ("density", "keep_best")}
     schedule = _without_repeats(values["schedule"], ADDED["schedule"])
     schedule["phases"] = [_without_repeats(phase, ADDED["phase"]) for phase in schedule["phases"]]
     optimizer = _without_repeats(values["optimizer"], ADDED["optimizer"])

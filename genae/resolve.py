@@ -1,20 +1,22 @@
 """From a row's parts to its columns and its runs: every component looked up, every setting checked and filled in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from genae import identity
 from genae.overlays import Row, check_keys, mapping
-from genae.registry import DATASETS, FIGURES, METRICS, MODELS, OBJECTIVES, suggestion
+from genae.registry import DATASETS, DENSITIES, FIGURES, METRICS, MODELS, OBJECTIVES, suggestion
 from genae.schedule import Schedule
 from genae.settings import check, component, shown
-from genae.spec import Adam, Average, Column, Compute, RunSpec, StageSpec, schedule_from
+from genae.spec import Adam, Average, Column, Compute, KeepBest, RunSpec, StageSpec, schedule_from
 from genae.yaml_source import Block, Mark, MissingKeyError, locate
 
 OPTIMIZERS = {"adam": Adam}
-STAGE_KEYS = ("objective", "schedule", "optimizer", "average")
+STAGE_KEYS = ("objective", "schedule", "optimizer", "average", "density", "keep_best")
+OF_DENSITIES = {"name": "likelihood", "unit": "nats", "levels": None}  # what a density lowers unless told
 NEEDED = {
     "objective": "what does this stage lower? write objective: {name: ...}",
     "schedule": "how long does this stage train? write schedule: {total_kimg: ..., phases: [...]}",
@@ -137,7 +139,7 @@ def runs_of(
     for short_name, (spec, mark) in sets.items():
         body = row.body(short_name)
         data_spec = component(DATASETS, spec, mark)
-        _check_power_of_two(data_spec.get("resolution"), locate(spec, ("resolution",)))
+        _check_size(data_spec.get("resolution"), locate(spec, ("resolution",)), DATASETS[data_spec["name"]].sizes)
         if body.get("model") is None:
             raise row.mark.error("missing: what is trained? write model: {name: ...}", key="model", kind=MissingKeyError)
         model = component(MODELS, body["model"], body.marks["model"])
@@ -145,7 +147,7 @@ def runs_of(
         if not isinstance(flip, bool):
             raise body.marks["flip"].error(f"must be true or false, not {shown(flip)}")
         compute = Compute(**check(Compute, mapping(body, "compute"), "compute", mapping(body, "compute").mark))
-        stages = [(name, _stage(mapping(body, "stages"), name, data_spec)) for name in mapping(body, "stages")]
+        stages = _stages(mapping(body, "stages"), data_spec)
         for seed in seeds:
             chain = _identities(data_spec, flip, model, stages, compute.precision, seed)
             runs.append(
@@ -180,20 +182,56 @@ def _figures(body: Block) -> tuple[dict[str, Any], ...]:
     return tuple(component(FIGURES, figure, locate(figures, (index,))) for index, figure in enumerate(figures))
 
 
+def _stages(stages: Block, data: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The resolved settings of every stage, by STAGE_KEYS."""
+    found = [(name, _stage(stages, name, data)) for name in stages]
+    for (name, stage), (following, _) in pairwise(found):
+        if stage["density"] is not None:
+            raise stages.marks[following].error(f"no stage can follow {name!r}, which trains a density on the codes")
+    return found
+
+
 def _stage(stages: Block, name: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    """The resolved settings of a stage, by STAGE_KEYS."""
     block, mark = mapping(stages, name), stages.marks[name]
     check_keys(block, STAGE_KEYS, "a stage")
+    density = block.get("density")
+    if density is not None:
+        density = component(DENSITIES, density, block.marks["density"])
+    default = density and Block(mark, OF_DENSITIES.items(), dict.fromkeys(OF_DENSITIES, mark))
+    given = {key: block.get(key) for key in NEEDED}
+    given["objective"] = default if given["objective"] is None else given["objective"]
     for key, what in NEEDED.items():
-        if block.get(key) is None:
+        if given[key] is None:
             raise mark.error(f"missing: {what}", key=key, kind=MissingKeyError)
-    objective = component(OBJECTIVES, block["objective"], block.marks["objective"])
+    objective = component(OBJECTIVES, given["objective"], block.marks.get("objective", mark))
     schedule = check(Schedule, block["schedule"], "a schedule", block.marks["schedule"])
-    _check_phases(block["schedule"], schedule, data)
-    average = block.get("average")
+    if density is None:
+        schedule = _at_own_resolution(schedule, data)
+    _check_phases(block["schedule"], schedule, data, on_codes=density is not None)
+    average, keep_best = block.get("average"), block.get("keep_best")
     if average is not None:
         average = check(Average, average, "an average", block.marks["average"])
-    return {"objective": objective, "schedule": schedule, "optimizer": _optimizer(block), "average": average}
+    if keep_best is not None:
+        keep_best = check(KeepBest, keep_best, "keep_best", block.marks["keep_best"])
+        if density is None:
+            raise block.marks["keep_best"].error("keeps the best weights of a density; this stage trains none")
+        if average is not None:
+            raise block.marks["keep_best"].error("cannot be had together with average: which weights would be the best?")
+    return {
+        "objective": objective,
+        "schedule": schedule,
+        "optimizer": _optimizer(block),
+        "average": average,
+        "density": density,
+        "keep_best": keep_best,
+    }
+
+
+def _at_own_resolution(schedule: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """A schedule whose phases at no stated resolution are at the data's own."""
+    own = data.get("resolution")
+    phases = [phase | {"resolution": own} if phase["resolution"] is None else phase for phase in schedule["phases"]]
+    return {**schedule, "phases": phases}
 
 
 def _optimizer(block: Block) -> dict[str, Any]:
@@ -204,13 +242,17 @@ def _optimizer(block: Block) -> dict[str, Any]:
     return {"name": name, **check(OPTIMIZERS[name], given.without({"name"}), f"optimizer {name!r}", given.mark)}
 
 
-def _check_phases(block: Block, schedule: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+def _check_phases(block: Block, schedule: Mapping[str, Any], data: Mapping[str, Any], *, on_codes: bool) -> None:
     """What neither a schedule nor a data set can see alone."""
     largest = data.get("resolution")
     for index, phase in enumerate(schedule["phases"]):
         mark = locate(block, ("phases", index, "resolution"))
-        _check_power_of_two(phase["resolution"], mark)
-        if isinstance(largest, int) and phase["resolution"] > largest:
+        if on_codes and phase["resolution"] is not None:
+            raise mark.error("a density is trained on codes, which have no resolution; take it away")
+        if phase["resolution"] is None and not on_codes:
+            raise mark.error("missing: at which resolution? the data set has none of its own", kind=MissingKeyError)
+        _check_size(phase["resolution"], mark, () if largest is None else (largest,))
+        if isinstance(largest, int) and (phase["resolution"] or 0) > largest:
             raise mark.error(f"a phase at {phase['resolution']}x{phase['resolution']}, but the data is {largest}x{largest}")
         rates = phase["learning_rate"]
         for name, rate in rates.items() if isinstance(rates, dict) else [(None, rates)]:
@@ -219,8 +261,9 @@ def _check_phases(block: Block, schedule: Mapping[str, Any], data: Mapping[str, 
                 raise place.error(f"must not be negative, not {rate}")
 
 
-def _check_power_of_two(resolution: Any, mark: Mark) -> None:
-    if isinstance(resolution, int) and (resolution < 1 or resolution & (resolution - 1)):
+def _check_size(resolution: Any, mark: Mark, others: Collection[int]) -> None:
+    """Raise where a resolution is neither a power of two nor among the `others` that the data set has."""
+    if isinstance(resolution, int) and resolution not in others and (resolution < 1 or resolution & (resolution - 1)):
         above, below = 1 << max(resolution, 1).bit_length(), 1 << max(resolution, 1).bit_length() - 1
         raise mark.error(f"a resolution is a power of two, such as {below} or {above}, not {resolution}")
 
@@ -242,6 +285,8 @@ def _identities(
         stage = identity.stage(values)
         objective = identity.component(OBJECTIVES[stage["objective"]["name"]], stage["objective"])
         parts = {"data": data, "flip": flip, "model": model, "precision": precision, "seed": seed}
+        if "density" in stage:
+            stage["density"] = identity.component(DENSITIES[stage["density"]["name"]], stage["density"])
         before = identity.of({"before": before, **parts, "stage": name, **stage, "objective": objective})
         links.append(before)
     return links

@@ -63,6 +63,7 @@ class RunDir:
         self.status = self.path / "status.json"
         self.records = self.path / "records.jsonl"
         self.checkpoints = self.path / "checkpoints"
+        self.codes = self.path / "codes"
         self.figures = self.path / "figures"
         self.drawn = self.path / "drawn.json"
         self.failure = self.path / "failure.json"

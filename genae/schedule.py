@@ -18,13 +18,15 @@ class Growth(NamedTuple):
 class PhaseSettings:
     """One entry of `phases:` in YAML.
 
+    resolution: of the images; None is the data's own. A stage on codes has none.
+
     kimg: thousands of images this phase lasts; the last phase may leave it out and run to `total_kimg`.
     fade_kimg: the first thousands of images in which the phase's newest resolution is blended in.
     learning_rate: a number, or a mapping from update (or parameter group) to number.
     margin: M_gap of Heljakka et al. (2020), Eq. 6, in the paper's units; 0 turns the clamp off.
     """
 
-    resolution: int
+    resolution: int | None = None
     batch_size: int
     learning_rate: float | dict[str, float]
     kimg: float | None = None
@@ -42,7 +44,7 @@ class Phase:
     """
 
     index: int
-    resolution: int
+    resolution: int | None
     fade: float
     settled: bool
     batch_size: int
@@ -52,8 +54,8 @@ class Phase:
     epoch: float
 
     @property
-    def growth(self) -> Growth:
-        return Growth(self.resolution, self.fade)
+    def growth(self) -> Growth | None:
+        return None if self.resolution is None else Growth(self.resolution, self.fade)
 
     def rate(self, group: str, update: str) -> float:
         """The learning rate of a parameter group of an update: by the group's name, else the update's, else the one for all."""
@@ -110,7 +112,7 @@ class Schedule:
         settings = self.phases[index]
         into, fade_images = images_seen - self.starts[index], 1000 * settings.fade_kimg
         settled = into >= fade_images
-        grows = index > 0 and settings.resolution > self.phases[index - 1].resolution
+        grows = index > 0 and (settings.resolution or 0) > (self.phases[index - 1].resolution or 0)
         return Phase(
             index=index,
             resolution=settings.resolution,

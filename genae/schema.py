@@ -4,13 +4,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from genae.overlays import ID
-from genae.registry import DATASETS, FIGURES, METRICS, MODELS, OBJECTIVES, Registry
+from genae.registry import DATASETS, DENSITIES, FIGURES, METRICS, MODELS, OBJECTIVES, Registry
 from genae.schedule import Schedule
 from genae.settings import schema
-from genae.spec import Adam, Average, Compute
+from genae.spec import Adam, Average, Compute, KeepBest
 
 TEXT, NUMBER, NULL = {"type": "string"}, {"type": "number"}, {"type": "null"}
-KINDS = {"data_set": DATASETS, "model": MODELS, "objective": OBJECTIVES, "metric": METRICS, "figure": FIGURES}
+KINDS = {
+    "data_set": DATASETS,
+    "model": MODELS,
+    "density": DENSITIES,
+    "objective": OBJECTIVES,
+    "metric": METRICS,
+    "figure": FIGURES,
+}
 
 
 def json_schema() -> dict[str, Any]:
@@ -18,6 +25,7 @@ def json_schema() -> dict[str, Any]:
     definitions = {kind: _component(registry) for kind, registry in KINDS.items()}
     definitions["optimizer"] = _overlaid(schema(Adam), name={"enum": ["adam"]})
     definitions["average"] = _overlaid(schema(Average))
+    definitions["keep_best"] = _overlaid(schema(KeepBest))
     definitions["schedule"] = _overlaid(schema(Schedule))
     definitions["compute"] = _overlaid(schema(Compute))
     definitions["stage"] = _mapping(
@@ -26,6 +34,8 @@ def json_schema() -> dict[str, Any]:
         schedule=_ref("schedule"),
         optimizer=_ref("optimizer"),
         average=_or_null(_ref("average")),
+        density=_or_null(_ref("density")),
+        keep_best=_or_null(_ref("keep_best")),
     )
     definitions["column"] = _mapping(
         "A column: an id that outlives its metric.",

@@ -86,9 +86,32 @@ class Average:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeepBest:
+    """`keep_best:` of a stage that trains a density: it ends with the weights whose mean log density was best on another split.
+
+    split: "validation"; "test" repeats code that selected on its test set, and the table then says so.  every_kimg: thousands
+    of vectors between two looks, the last at the stage's end.  count: the first so many vectors of the split; None is all.
+    """
+
+    split: Literal["validation", "test"] = "validation"
+    every_kimg: float
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.every_kimg <= 0:
+            raise ValueError(f"every_kimg must be positive, not {self.every_kimg}")
+
+    def is_due(self, images_seen: int, batch_size: int, total_images: int) -> bool:
+        """Whether the step that ended at `images_seen` crossed a multiple of every_kimg, or was the last."""
+        every = max(1, round(1000 * self.every_kimg))
+        return images_seen // every > (images_seen - batch_size) // every or images_seen >= total_images
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageSpec:
     """One stage of training. optimizer: {name, betas, eps, weight_decay}. average: the fields of Average, or None.
 
+    density: of a stage that trains one on the codes: {name, settings}.  keep_best: the fields of KeepBest, or None.
     identity: sha256 (hex) of everything that decides the weights at this stage's end; directories use its first 12 digits.
     """
 
@@ -98,6 +121,8 @@ class StageSpec:
     optimizer: dict[str, Any]
     average: dict[str, Any] | None
     identity: str
+    density: dict[str, Any] | None = None
+    keep_best: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,20 +13,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
 
 from genae import checkpoint, provenance
+from genae.best import BestWeights
+from genae.codes import codes_of
 from genae.context import resolve_device
-from genae.data.dataset import Dataset
+from genae.data.dataset import Dataset, Vectors
 from genae.data.datasets import open_dataset
 from genae.data.loader import Loader
+from genae.densities.density import Density
 from genae.models.autoencoder import Generator
 from genae.randomness import generator_for
 from genae.registry import OBJECTIVES
 from genae.rundir import RunDir, read_json, write_json
 from genae.schedule import Phase
-from genae.spec import RunSpec
+from genae.spec import KeepBest, RunSpec
 from genae.stop import Interrupted, Stop
 from genae.training import Training
 
@@ -62,23 +65,37 @@ def train(
     _describe(run, index, directory)
     torch.set_num_threads(_threads(run, directory))
 
-    # The data, the model as the stage before left it, and what this stage trains it for.
+    # The data, the model as the stage before left it, and what this stage trains: that model, or a density of its codes.
     data = open_dataset(run.data, "train")
-    loader = Loader(data, seed=run.seed, flip=run.flip, device=device)
     schedule = stage.schedule
     model = _model(run, index, runs, data).to(device, memory_format=torch.channels_last)
+    made_of = {"identity": stage.identity, "data": data.digest, "model_spec": run.model, "shape": list(data.shape)}
+    seen: Dataset | Vectors = data
+    trained, best, precision = model, None, run.precision
+    if stage.density:
+        seen, trained, best = _density(run, index, directory, model, data)
+        made_of |= {"density_spec": stage.density, "encoded_by": model.state_dict(), "codes": seen.digest}
+        precision = "float32"  # of a density, all digits count
+    elif isinstance(data, Vectors):
+        raise ValueError(f"{data.name} holds vectors: its one stage trains a density of them (density: {{name: ...}})")
+    loader = Loader(seen, seed=run.seed, flip=run.flip, device=device)
     if run.compute.compile:
-        for part in model.children():
+        for part in trained.children():
             part.compile()
     objective = OBJECTIVES.build(stage.objective)
-    training = Training(model, objective, stage, seed=run.seed, precision=run.precision)
-    made_of = {"identity": stage.identity, "data": data.digest, "model_spec": run.model, "shape": list(data.shape)}
+    training = Training(trained, objective, stage, seed=run.seed, precision=precision, best=best)
 
     # The last checkpoint, if there is one; what was logged after it will be logged again.
     last = checkpoint.latest(directory.checkpoints, directory.warn)
     if last:
         checkpoint.check_origin(last, stage.identity, data)
+        if last.state.get("codes") != made_of.get("codes"):
+            raise ValueError(
+                f"{directory.path.name} was trained on other codes than its encoder gives now; move it away to begin anew"
+            )
         training.load_state_dict(last.state)
+    elif stage.density:
+        trained.begin(torch.from_numpy(np.array(seen.vectors)).to(device))
     _cut_back(directory.progress, training.images_seen)
 
     total = schedule.total_images
@@ -100,6 +117,9 @@ def train(
         while training.images_seen < total:
             phase = schedule.at(training.images_seen, len(data))
             training.step(loader.batch(training.images_seen, phase), phase)
+            if best and best.settings.is_due(training.images_seen, phase.batch_size, total):
+                looked = {best.settings.split: best.look(training.images_seen)}
+                log.write(json.dumps({"images_seen": training.images_seen, "stage": stage.name, "log_prob": looked}) + "\n")
 
             # A line of progress at fixed image counts, so that the same lines are written whatever interrupted the run.
             if training.images_seen // log_every > (training.images_seen - phase.batch_size) // log_every:
@@ -148,6 +168,26 @@ def _model(run: RunSpec, index: int, runs: Path, data: Dataset) -> Generator:
         checkpoint.check_origin(last, before.identity, data)
         model = checkpoint.model_from(last.state).train().requires_grad_(True)
     return model
+
+
+def _density(
+    run: RunSpec, index: int, directory: RunDir, model: Generator, data: Dataset | Vectors
+) -> tuple[Vectors, Density, BestWeights | None]:
+    """The codes that the stage trains a density on, that density before training, and what keeps its best weights."""
+    stage = run.stages[index]
+    model.eval().requires_grad_(False)
+    direct = isinstance(data, Vectors) and run.model["name"] == "identity"  # vectors are their own codes
+
+    def codes(split: Dataset | Vectors) -> Vectors:
+        return split if direct else codes_of(model, split, directory.codes, model.device)
+
+    density = checkpoint.untrained_density(stage.density, model.latent.dim, run.seed).to(model.device)
+    best = None
+    if stage.keep_best:
+        settings = KeepBest(**stage.keep_best)
+        held_out = codes(open_dataset(run.data, settings.split).first(settings.count))
+        best = BestWeights(density, settings, torch.from_numpy(np.array(held_out.vectors)).to(model.device))
+    return codes(data), density, best
 
 
 def _describe(run: RunSpec, index: int, directory: RunDir) -> None:
@@ -222,7 +262,7 @@ def _refuse_to_save_if_broken(
     broken = checkpoint.first_not_finite(state)
     if broken:
         raise Diverged(_diagnosis(f"{broken} holds NaN or infinity", training.images_seen, directory, last))
-    if training.images_seen >= COLLAPSE_AFTER * total:
+    if isinstance(training.model, Generator) and training.images_seen >= COLLAPSE_AFTER * total:
         spread = _spread(training.model, training.stage.schedule.at(max(training.images_seen - 1, 0)), training.seed)
         if spread < COLLAPSED_BELOW:
             what = f"the model collapsed: its samples differ by {spread:.1e} on [-1, 1]"
@@ -230,7 +270,7 @@ def _refuse_to_save_if_broken(
 
 
 @torch.inference_mode()
-def _spread(model: nn.Module, phase: Phase, seed: int) -> float:
+def _spread(model: Generator, phase: Phase, seed: int) -> float:
     """The standard deviation between 16 samples, averaged over pixels."""
     model.eval()
     codes = model.prior(16, generator_for(model.device, "spread", seed))

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genae.best import BestWeights
+from genae.densities.density import Density
 from genae.ema import AveragedParts
 from genae.models.autoencoder import Generator
 from genae.objectives.objective import Objective, Update
@@ -22,7 +24,14 @@ class Training:
     """Every piece of state that a stage's training has, the objective's included, and the step that moves it."""
 
     def __init__(
-        self, model: Generator, objective: Objective, stage: StageSpec, *, seed: int, precision: str = "float32"
+        self,
+        model: Generator | Density,
+        objective: Objective,
+        stage: StageSpec,
+        *,
+        seed: int,
+        precision: str = "float32",
+        best: BestWeights | None = None,
     ) -> None:
         lacking = objective.needs - model.provides
         if lacking:
@@ -35,6 +44,7 @@ class Training:
         self.images_seen = 0
         self.phase_index = -1  # of the phase last entered
         self.average = AveragedParts(model, Average(**stage.average)) if stage.average else None
+        self.best = best
         self.sums: dict[str, Tensor] = {}  # loss terms since the last line of progress.jsonl, on the device
         self.steps = 0  # since then
         self.updates: list[Update] = []
@@ -43,7 +53,10 @@ class Training:
         self._check_learning_rates()
 
     def step(self, images: Tensor, phase: Phase) -> None:
-        """One training step: each update of the objective in turn, on images [N, C, H, W] in [-1, 1] at the phase's growth."""
+        """One training step: each update of the objective in turn, on images [N, C, H, W] in [-1, 1] at the phase's growth.
+
+        Where a density is trained: on codes [N, D].
+        """
         if phase.index != self.phase_index:
             self.objective.enter(phase)
             self.phase_index = phase.index
@@ -77,6 +90,7 @@ class Training:
             "phase_index": self.phase_index,
             "model": self.model.state_dict(),
             "average": self.average.state_dict() if self.average else None,
+            **({"best": self.best.state_dict()} if self.best else {}),
             "objective": self.objective.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "sums": dict(self.sums),
@@ -90,6 +104,8 @@ class Training:
         self.model.load_state_dict(state["model"])
         if self.average:
             self.average.load_state_dict(state["average"])
+        if self.best:
+            self.best.load_state_dict(state["best"])
         self.objective.load_state_dict(state["objective"])
         self._set_up_updates()
         for name, optimizer in self.optimizers.items():

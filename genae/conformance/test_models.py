@@ -81,6 +81,25 @@ def test_a_discriminator_gives_each_image_a_logit(name, channels):
     assert logits.std() > 0
 
 
+@pytest.mark.parametrize("name", providing("discriminate_codes"))
+def test_a_discriminator_of_codes_gives_each_code_a_logit(name):
+    model = build(name)
+    logits = model.discriminate_codes(draw(model, 5))
+    assert logits.shape == (5,)
+    assert logits.isfinite().all()
+    assert logits.std() > 0
+
+
+@pytest.mark.parametrize("name", providing("bound"))
+def test_a_bound_is_a_number_for_each_image_and_no_lower_with_more_draws(name):
+    model, images = build(name), pictures(5)
+    one, few, many = (model.bound(images, draws, torch.Generator().manual_seed(0)) for draws in (1, 1, 30))
+    assert one.shape == (5,)
+    assert one.isfinite().all()
+    assert torch.equal(one, few)
+    assert many.mean() > one.mean()
+
+
 @pytest.mark.parametrize("name", providing("log_prob"))
 def test_a_density_gives_each_image_a_number(name):
     model = build(name)
@@ -163,11 +182,16 @@ def test_gradients_reach_every_parameter_at_some_growth(name):
         total = total + model.decode(draw(model, 4), growth).square().sum()
         if "discriminate" in model.provides:
             total = total + model.discriminate(images, growth).sum()
+        if "discriminate_codes" in model.provides:
+            total = total + model.discriminate_codes(draw(model, 4)).sum()
+        if "bound" in model.provides:
+            total = total + model.bound(images, 1, torch.Generator().manual_seed(0)).sum()
         if "encode" in model.provides:
             total = total + (model.encode(images, growth) * draw(model, 4)).sum()
             if "posterior" in model.provides:
                 total = total + sum(part.square().sum() for part in model.posterior(images, growth))
-        total.backward()
+        if total.requires_grad:  # there may be nothing to learn
+            total.backward()
     assert not [key for key, value in model.named_parameters() if value.grad is None or not value.grad.any()]
 
 

@@ -1,4 +1,5 @@
-"""Endless seeded batches of uint8, memory-mapped or decoded ahead of the step that takes them, at a phase's resolution.
+"""Endless seeded batches of images, memory-mapped or decoded ahead of the step that takes them, at a phase's resolution; or of
+vectors as they are.
 
 A batch is a pure function of (seed, images seen): image number i of training is image i mod N of epoch i div N, whose order and
 flips are drawn from (seed, epoch). So a resumed run needs no state, a batch may run over an epoch's end, and whoever takes some
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genae.data.dataset import Dataset
+from genae.data.dataset import Dataset, Vectors
 from genae.data.encoded import EncodedImages
 from genae.pixels import for_training
 from genae.randomness import seed_for
@@ -21,22 +22,26 @@ from genae.schedule import Phase
 class Loader:
     """Shuffled batches of a data set.
 
-    seed: of the order and the flips.  flip: mirror each image with probability 1/2.  device: where batches are made.
+    seed: of the order and the flips.  flip: mirror each image with probability 1/2; vectors have no mirror image.
+    device: where batches are made.
     """
 
-    def __init__(self, dataset: Dataset, *, seed: int, flip: bool, device: torch.device | str = "cpu") -> None:
+    def __init__(self, dataset: Dataset | Vectors, *, seed: int, flip: bool, device: torch.device | str = "cpu") -> None:
         if not len(dataset):
             raise ValueError(f"{dataset.name} has no images")
         self.seed = seed
-        self.flip = flip
+        self.of_vectors = isinstance(dataset, Vectors)
+        self.flip = flip and not self.of_vectors
         self.device = torch.device(device)
-        encoded = isinstance(dataset.images, EncodedImages)
-        self._images = dataset.images if encoded else np.asarray(dataset.images)  # not np.memmap: a slice costs microseconds
+        stored = dataset.vectors if self.of_vectors else dataset.images
+        encoded = isinstance(stored, EncodedImages)
+        self._images = stored if encoded else np.asarray(stored)  # not np.memmap: a slice costs microseconds
         self._epoch = lru_cache(maxsize=2)(self._draw_epoch)  # for a batch that runs over an epoch's end
 
     def batch(self, images_seen: int, phase: Phase, rows: slice = slice(None)) -> Tensor:
         """The phase's next batch after `images_seen` images: float32 [B, C, r, r] in [-1, 1], channels_last, at phase.growth.
 
+        Of vectors, the next float32 [B, D].
         rows: which of the batch's rows are wanted.
         """
         indices, flips = self.draw(images_seen, phase.batch_size)
@@ -46,6 +51,8 @@ class Loader:
             self._images.prefetch(following[rows])
         if self.device.type == "cuda":
             pixels = pixels.pin_memory()
+        if self.of_vectors:
+            return pixels.to(self.device, non_blocking=True)
         return for_training(pixels.to(self.device, non_blocking=True), phase.growth)  # a quarter of the bytes travel
 
     def draw(self, images_seen: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +77,7 @@ class Loader:
         return order, generator.random(num_images) < 0.5 if self.flip else np.zeros(num_images, bool)
 
     def _gather(self, indices: np.ndarray, flips: np.ndarray) -> np.ndarray:
-        """uint8 [B, C, H, W]: copies of the images, some of them mirrored."""
+        """uint8 [B, C, H, W] (or float32 [B, D]): copies of the images, some of them mirrored."""
         gathered = self._images[indices]
         if flips.any():
             gathered[flips] = mirrored(gathered[flips])

@@ -18,6 +18,8 @@ What a model can do is in `provides`, a set of words:
     layers        one code per layer of the decoder
     growth        its networks are grown
     discriminate  `discriminate(images, growth)`: logits [N], larger for what looks real (models/adversarial.py)
+    discriminate_codes  `discriminate_codes(codes)`: logits [N], larger for what looks drawn from the prior
+                  (models/adversarial_autoencoder.py)
     density       a density was learned of the codes: `model.density` (densities/density.py)
     log_prob      `log_prob(images)`: the log of the density of each image, [N], in nats, of pixels in [-1, 1]
     bound         `bound(images, num_draws, generator)`: a lower bound of log p(x) of each image, [N], in nats, of pixels in
@@ -28,10 +30,10 @@ import torch
 from torch import Tensor, nn
 
 from genae.densities.density import Density
-from genae.latent import Free, Gaussian, Sphere
+from genae.latent import Free, Gaussian, GaussianMixture, Sphere
 from genae.schedule import Growth
 
-Latent = Gaussian | Sphere | Free
+Latent = Gaussian | GaussianMixture | Sphere | Free
 
 
 class Generator(nn.Module):
@@ -69,7 +71,7 @@ class Generator(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(self.parameters()).device
+        return next((tensor.device for tensor in self.parameters()), torch.device("cpu"))
 
     def decode(self, codes: Tensor, growth: Growth | None = None) -> Tensor:
         """Codes [N, D], or [N, L, D] with one code per layer -> images [N, C, H, W], nominally in [-1, 1].

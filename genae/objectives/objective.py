@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from genae.densities.density import Density
 from genae.models.autoencoder import Generator
 from genae.schedule import Phase
 
@@ -30,12 +31,12 @@ class Update:
 
     name: str
     parameters: list[nn.Parameter] | dict[str, list[nn.Parameter]]
-    terms: Callable[[Generator, Tensor, Phase, torch.Generator], Terms]
+    terms: Callable[[Generator | Density, Tensor, Phase, torch.Generator], Terms]
 
 
 @dataclass(kw_only=True)
 class Objective:
-    """What a stage trains for.
+    """What a stage trains for. One that trains a density has it for `model`, and codes [N, D] for `images`.
 
     needs: what the model must provide (see models/autoencoder.py).
     later_groups: parameter groups that appear only once training has begun, which a learning_rate may name all the same.
@@ -44,13 +45,14 @@ class Objective:
     needs: ClassVar[frozenset[str]] = frozenset({"encode"})
     later_groups: ClassVar[frozenset[str]] = frozenset()
 
-    def updates(self, model: Generator) -> list[Update]:
+    def updates(self, model: Generator | Density) -> list[Update]:
         """The updates of a step, in the order in which they are taken.
 
         Called before training, and again after `enter` and `load_state_dict`: those may replace the objective's own parameters.
         The trainer keeps an optimiser's state of every parameter that is still the same one.
         """
         groups = {name: list(part.parameters()) for name, part in model.named_children()}
+        groups["own"] = list(model.parameters(recurse=False))
         return [Update("all", {name: part for name, part in groups.items() if part}, self.terms)]
 
     def terms(self, model: Generator, images: Tensor, phase: Phase, generator: torch.Generator) -> Terms:
