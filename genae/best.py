@@ -25,22 +25,23 @@ class BestWeights:
         self.settings = settings
         self.vectors = vectors[: settings.count]
         self.score: float | None = None
+        self.latest: float | None = None
         self.images_seen = 0
         self.weights: dict[str, Any] | None = None
 
     @torch.no_grad()
-    def look(self, images_seen: int) -> float:
-        """The mean log density now, in nats; the weights are kept where it is the highest so far."""
+    def look(self, images_seen: int) -> None:
+        """Find the mean log density now, in nats: `latest`. The weights are kept where it is the highest so far."""
         self.density.eval()
         parts = [self.density.log_prob(part).double().sum() for part in self.vectors.split(LOOKED_AT_ONCE)]
-        score = float(torch.stack(parts).sum() / len(self.vectors))
-        if self.score is None or score > self.score:
-            self.score, self.images_seen = score, images_seen
+        self.latest = float(torch.stack(parts).sum() / len(self.vectors))
+        if self.score is None or self.latest > self.score:
+            self.score, self.images_seen = self.latest, images_seen
             self.weights = copy.deepcopy(self.density.state_dict())
-        return score
 
     def state_dict(self) -> dict[str, Any]:
-        return {"score": self.score, "images_seen": self.images_seen, "weights": self.weights}
+        return {"score": self.score, "latest": self.latest, "images_seen": self.images_seen, "weights": self.weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.score, self.images_seen, self.weights = state["score"], state["images_seen"], state["weights"]
+        self.score, self.latest = state["score"], state["latest"]
+        self.images_seen, self.weights = state["images_seen"], state["weights"]

@@ -118,12 +118,13 @@ def train(
             phase = schedule.at(training.images_seen, len(data))
             training.step(loader.batch(training.images_seen, phase), phase)
             if best and best.settings.is_due(training.images_seen, phase.batch_size, total):
-                looked = {best.settings.split: best.look(training.images_seen)}
-                log.write(json.dumps({"images_seen": training.images_seen, "stage": stage.name, "log_prob": looked}) + "\n")
+                best.look(training.images_seen)
 
             # A line of progress at fixed image counts, so that the same lines are written whatever interrupted the run.
             if training.images_seen // log_every > (training.images_seen - phase.batch_size) // log_every:
                 terms = training.means()
+                if best and best.latest is not None:
+                    terms[f"{best.settings.split}/log_prob"] = best.latest
                 _refuse_to_log_nonsense(terms, training.images_seen, directory, last)
                 line = {"images_seen": training.images_seen, "stage": stage.name, "phase": phase.index}
                 line |= {"resolution": phase.resolution, "fade": phase.fade, "learning_rate": phase.learning_rate}

@@ -1,5 +1,6 @@
 """A stage that trains a density: on the codes of the stage before, shared between rows, resumed exactly, kept at its best."""
 
+import json
 import time
 
 import numpy as np
@@ -156,14 +157,21 @@ def test_vectors_train_a_density_without_an_autoencoder_and_resume_exactly(tmp_p
             with pytest.raises(study.Interrupted):
                 trainer.train(run, 0, runs, stop=stop, watch=watch)
         directory = trainer.train(run, 0, runs)
-        lines = [line for line in directory.progress.read_text().splitlines() if "seconds" not in line]
+        lines = [json.loads(line) for line in directory.progress.read_text().splitlines()]
+        lines = [(line["images_seen"], line["terms"]) for line in lines]
         return checkpoint.latest(directory.checkpoints), lines, directory
 
     undisturbed, lines, directory = last(tmp_path / "a", [])
     resumed, lines_again, _ = last(tmp_path / "b", [60, 140])
     assert resumed.digest == undisturbed.digest
     assert lines == lines_again
-    assert len(lines) == (4 if keep_best else 0), "at 60, 120, 180 and at the end"
+    scores = [terms.get("validation/log_prob") for _, terms in lines]
+    assert [seen for seen, _ in lines] == [40, 80, 120, 160, 200]
+    if keep_best:  # looked at after 60, 120, 180 and 200, and logged from then on
+        assert scores[0] is None
+        assert scores[1] < scores[2] == scores[3] < scores[4]
+    else:
+        assert scores == [None] * 5
     model = genae.load(directory.path)
     assert (model.density.net["mean"] - torch.tensor([1.0, -2.0])).abs().max() < 1.9
 
