@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from genae.conformance.names import registered
 from genae.conformance.tiny_copies import COPIES, write_copy
-from genae.data.dataset import REQUIRED_SPLITS, Dataset
+from genae.data.dataset import REQUIRED_SPLITS, SPLITS, Dataset, Vectors
 from genae.data.datasets import open_dataset
 from genae.data.loader import Loader
 from genae.data.packs import content_digest
@@ -22,7 +23,15 @@ from genae.schedule import PhaseSettings, Schedule
 
 NAMES = registered(DATASETS)
 
-Open = Callable[[str, str], Dataset]
+Open = Callable[[str, str], Dataset | Vectors]
+
+
+def splits_of(name: str) -> tuple[str, ...]:
+    """The splits that a data set says it has."""
+    return SPLITS if "num_validation" in DATASETS[name].settings else REQUIRED_SPLITS
+
+
+NAMES_AND_SPLITS = [(name, split) for name in NAMES for split in splits_of(name)]
 
 
 def _prepare_all(folder: Path) -> None:
@@ -53,47 +62,65 @@ def test_every_source_has_a_tiny_copy():
     assert set(COPIES) == set(SOURCES)
 
 
-@pytest.mark.parametrize("split", REQUIRED_SPLITS)
-@pytest.mark.parametrize("name", NAMES)
-def test_a_split_is_square_bytes_whose_digest_is_true(name: str, split: str, open_small: Open):
+def items_of(dataset: Dataset | Vectors) -> np.ndarray:
+    """Its images or its vectors."""
+    return dataset.vectors if isinstance(dataset, Vectors) else dataset.images
+
+
+@pytest.mark.parametrize(("name", "split"), NAMES_AND_SPLITS)
+def test_a_split_is_square_bytes_or_finite_vectors_and_its_digest_is_true(name: str, split: str, open_small: Open):
     dataset = open_small(name, split)
-    channels, height, width = dataset.shape
-    assert dataset.images.dtype == np.uint8
+    items = items_of(dataset)
+    if isinstance(dataset, Vectors):
+        assert items.dtype == np.float32
+        assert dataset.shape == (items.shape[1],)
+        assert np.isfinite(items).all()
+    else:
+        channels, height, width = dataset.shape
+        assert items.dtype == np.uint8
+        assert channels in (1, 3)
+        assert height == width
+        assert width & (width - 1) == 0 or width in DATASETS[name].sizes
     assert dataset.split == split
     assert len(dataset) > 0
-    assert channels in (1, 3)
-    assert height == width
-    assert width & (width - 1) == 0
-    assert dataset.digest == content_digest(dataset.images)
-    assert np.min(dataset.images) < np.max(dataset.images)
+    assert dataset.digest == content_digest(items)
+    assert np.min(items) < np.max(items)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_image_is_in_both_splits(name: str, open_small: Open):
-    train, test = ({image.tobytes() for image in open_small(name, split).images} for split in REQUIRED_SPLITS)
-    assert not train & test
+def test_nothing_is_in_two_splits(name: str, open_small: Open):
+    seen: set[bytes] = set()
+    for split in splits_of(name):
+        items = {item.tobytes() for item in items_of(open_small(name, split))}
+        assert not seen & items
+        seen |= items
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if splits_of(name) == REQUIRED_SPLITS])
+def test_a_data_set_without_a_validation_split_says_so(name: str, open_small: Open):
+    with pytest.raises(ValueError, match=f"data set '{name}' has no validation split"):
+        open_small(name, "validation")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_another_cache_gives_the_same_bytes(
     name: str, open_small: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data_home: Path
 ):
-    digests = [open_small(name, split).digest for split in REQUIRED_SPLITS]
+    digests = [open_small(name, split).digest for split in splits_of(name)]
     monkeypatch.setenv("GENAE_CACHE", str(tmp_path))
     monkeypatch.setenv("GENAE_DATA", str(data_home / "cache" / "packs"))  # a pack is the user's; what is derived is made again
-    assert [open_small(name, split).digest for split in REQUIRED_SPLITS] == digests
+    assert [open_small(name, split).digest for split in splits_of(name)] == digests
 
 
-@pytest.mark.parametrize("split", REQUIRED_SPLITS)
-@pytest.mark.parametrize("name", NAMES)
-def test_factors_are_aligned_with_the_images(name: str, split: str, open_small: Open):
+@pytest.mark.parametrize(("name", "split"), NAMES_AND_SPLITS)
+def test_factors_are_aligned_with_what_they_describe(name: str, split: str, open_small: Open):
     dataset = open_small(name, split)
     for values in dataset.factors.values():
         assert len(values) == len(dataset)
         assert values.ndim in (1, 2)
     first = dataset.first(3)
     assert len(first) == min(3, len(dataset))
-    assert np.array_equal(first.images, dataset.images[:3])
+    assert np.array_equal(items_of(first), items_of(dataset)[:3])
     assert {factor: len(values) for factor, values in first.factors.items()} == dict.fromkeys(dataset.factors, len(first))
     assert dataset.first(None) is dataset
     assert (first.digest == dataset.digest) == (len(dataset) <= 3)
@@ -104,5 +131,9 @@ def test_the_loader_makes_batches_of_it(name: str, open_small: Open):
     dataset = open_small(name, "train")
     schedule = Schedule(total_kimg=1, phases=(PhaseSettings(resolution=4, batch_size=5, learning_rate=1.0),))
     batch = Loader(dataset, seed=0, flip=False).batch(0, schedule.at(0))
+    if isinstance(dataset, Vectors):
+        assert batch.shape == (5, *dataset.shape)
+        assert all((row == torch.from_numpy(np.array(dataset.vectors))).all(1).any() for row in batch)  # rows as they are
+        return
     assert batch.shape == (5, dataset.shape[0], 4, 4)
     assert -1 <= batch.min() < batch.max() <= 1

@@ -1,4 +1,5 @@
 """Packs: images as one memory-mapped uint8 array per split, or as encoded bytes, with all that must be known to trust them.
+Vectors (vectors.py) are packed alike.
 
     PACK/dataset.json              name, source, licence, split rule, crop, resize, resolution, channels, set_aside, notes, and
                                    for each split its num_images, its digest and the digests of its factors
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +33,22 @@ IMAGES_FILE = "images.npy"
 
 # Images [n, C, H, W], their factors, [n] or [n, k] each, and where they come from encoded files, the bytes of those.
 Chunk = tuple[np.ndarray, Mapping[str, np.ndarray]] | tuple[np.ndarray, Mapping[str, np.ndarray], list[bytes]]
+
+
+class ArrayKind(NamedTuple):
+    """What a pack's arrays are. counted: what dataset.json calls their number."""
+
+    file: str
+    dtype: str
+    counted: str
+
+    @property
+    def noun(self) -> str:
+        """What they hold, in the plural."""
+        return self.counted.removeprefix("num_")
+
+
+IMAGES = ArrayKind(IMAGES_FILE, "|u1", "num_images")
 
 _PROBED = 16  # images that are decoded when a pack is opened, to see that the decoder is still the one that packed it
 _ROWS_AT_ONCE = 1024  # bounds the memory that hashing and reducing take
@@ -57,6 +74,7 @@ def write_pack(
     describe: Callable[[], Mapping[str, Any]],
     *,
     decoding: Mapping[str, Any] | None = None,
+    kind: ArrayKind = IMAGES,
 ) -> None:
     """Write every split, then dataset.json: what `describe()` returns and what was counted.
 
@@ -64,25 +82,27 @@ def write_pack(
     a split without images.
     decoding: keep the encoded bytes; the settings of `read_picture` by which they become the images. Without it, the arrays.
     """
-    counted = {split: write_split(folder / split, chunks, decoding=decoding) for split, chunks in splits.items()}
+    counted = {split: write_split(folder / split, chunks, decoding=decoding, kind=kind) for split, chunks in splits.items()}
     for split, summary in counted.items():
-        if not summary["num_images"]:
-            raise ValueError(f"no usable image for the {split} split")
+        if not summary[kind.counted]:
+            raise ValueError(f"no usable {kind.noun[:-1]} for the {split} split")
     description = {**describe(), "splits": counted}
     (folder / DESCRIPTION_FILE).write_text(json.dumps(description, indent=1) + "\n")
 
 
-def write_split(folder: Path, chunks: Iterable[Chunk], *, decoding: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def write_split(
+    folder: Path, chunks: Iterable[Chunk], *, decoding: Mapping[str, Any] | None = None, kind: ArrayKind = IMAGES
+) -> dict[str, Any]:
     """Write one split as its chunks come, and return what dataset.json says of it: {num_images, digest, factors, ...}."""
     folder.mkdir(parents=True)
     hashed = hashlib.sha256()
     shape: tuple[int, ...] = (0,)
     factors: dict[str, list[np.ndarray]] = {}
-    with closing(_ArrayWriter(folder) if decoding is None else EncodedWriter(folder)) as writer:
+    with closing(_ArrayWriter(folder, kind) if decoding is None else EncodedWriter(folder)) as writer:
         for images, of_chunk, *encoded in chunks:
-            images = np.ascontiguousarray(images, dtype=np.uint8)
+            images = np.ascontiguousarray(images, dtype=kind.dtype)
             if shape[0] and images.shape[1:] != shape[1:]:
-                raise ValueError(f"images of shape {images.shape[1:]} after images of shape {shape[1:]}")
+                raise ValueError(f"{kind.noun} of shape {images.shape[1:]} after {kind.noun} of shape {shape[1:]}")
             writer.write(images, *encoded)
             hashed.update(images.data)
             shape = (shape[0] + len(images), *images.shape[1:])
@@ -91,23 +111,26 @@ def write_split(folder: Path, chunks: Iterable[Chunk], *, decoding: Mapping[str,
     joined = {name: np.concatenate(values) for name, values in factors.items()}
     for name, values in joined.items():
         if len(values) != shape[0]:
-            raise ValueError(f"factor {name!r} has {len(values)} values for {shape[0]} images")
+            raise ValueError(f"factor {name!r} has {len(values)} values for {shape[0]} {kind.noun}")
         np.save(folder / f"{name}.npy", values)
     summary = {
-        "num_images": shape[0],
+        kind.counted: shape[0],
         "digest": _closed_digest(hashed, shape),
         "factors": {name: content_digest(values) for name, values in joined.items()},
     }
+    if kind is not IMAGES:
+        summary["file"] = kind.file
     if decoding is not None and shape[0]:
         summary["encoded"] = _describe_encoded(folder, decoding)
     return summary
 
 
 class _ArrayWriter:
-    """Writes images.npy as its parts come."""
+    """Writes an .npy file as its parts come."""
 
-    def __init__(self, folder: Path) -> None:
-        self._handle = (folder / IMAGES_FILE).open("wb")
+    def __init__(self, folder: Path, kind: ArrayKind) -> None:
+        self._handle = (folder / kind.file).open("wb")
+        self._dtype = kind.dtype
         self._shape: tuple[int, ...] = (0,)
 
     def write(self, images: np.ndarray, encoded: list[bytes] | None = None) -> None:
@@ -122,7 +145,7 @@ class _ArrayWriter:
         self._handle.close()
 
     def _write_header(self, shape: tuple[int, ...]) -> None:
-        layout = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        layout = {"descr": self._dtype, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self._handle, layout)
 
 
@@ -149,17 +172,25 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder / DESCRIPTION_FILE} cannot be read: {error}") from None
 
 
-def open_pack(folder: Path, split: str) -> Dataset:
-    """One split of a pack, memory-mapped. Its digest is what was counted at writing (`verify_pack` recounts)."""
+def read_summary(folder: Path, split: str, kind: ArrayKind = IMAGES) -> tuple[str, dict[str, Any]]:
+    """The name of a pack, and what dataset.json says of one of its splits. Raises ValueError where it has no such split."""
     description = read_description(folder)
     if split not in description["splits"]:
         raise ValueError(f"pack {description['name']!r} has no split {split!r}; it has: {', '.join(description['splits'])}")
     summary = description["splits"][split]
+    if kind.counted not in summary:
+        raise ValueError(f"pack {description['name']!r} holds no {kind.noun}")
+    return description["name"], summary
+
+
+def open_pack(folder: Path, split: str) -> Dataset:
+    """One split of a pack, memory-mapped. Its digest is what was counted at writing (`verify_pack` recounts)."""
+    name, summary = read_summary(folder, split)
     images = _open_images(folder / split, summary)
     if len(images) != summary["num_images"]:
         raise ValueError(f"{folder / split}: {len(images)} images, but {DESCRIPTION_FILE} counts {summary['num_images']}")
     factors = {name: np.load(folder / split / f"{name}.npy") for name in summary["factors"]}
-    return Dataset(description["name"], split, images, summary["digest"], factors)
+    return Dataset(name, split, images, summary["digest"], factors)
 
 
 def _open_images(folder: Path, summary: Mapping[str, Any]) -> np.ndarray | EncodedImages:
@@ -209,7 +240,8 @@ def _recounts(folder: Path, summary: Mapping[str, Any]) -> Iterator[tuple[str, s
         yield BYTES_FILE, encoded["bytes_digest"], lambda: _file_digest(folder / BYTES_FILE)
         yield f"{BYTES_FILE}, decoded,", summary["digest"], lambda: content_digest(_open_images(folder, summary))
     else:
-        yield IMAGES_FILE, summary["digest"], of_array(IMAGES_FILE)
+        file = summary.get("file", IMAGES_FILE)
+        yield file, summary["digest"], of_array(file)
     for name, digest in summary["factors"].items():
         yield f"{name}.npy", digest, of_array(f"{name}.npy")
 
