@@ -29,6 +29,11 @@ def slerp(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
     return (weight_a * unit_a + weight_b * unit_b) * ((1 - t) * norm_a + t * norm_b)
 
 
+def line(a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
+    """The point at t of the straight line from a to b.  a, b: [N, dim].  t: a number, or [N, 1]."""
+    return torch.lerp(a, b, torch.as_tensor(t, dtype=a.dtype, device=a.device))
+
+
 @dataclass(frozen=True)
 class Gaussian:
     """N(0, I) on R^dim."""
@@ -89,7 +94,37 @@ class Free:
 
     def interpolate(self, a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
         """The point at t in [0, 1] of the straight line from a to b."""
-        return torch.lerp(a, b, torch.as_tensor(t, dtype=a.dtype, device=a.device))
+        return line(a, b, t)
+
+
+@dataclass(frozen=True)
+class GaussianMixture:
+    """Gaussians of covariance I on R^dim, all as likely, with the straight line for a path.
+
+    means: of each Gaussian, the same in every dimension. (-3, 3) is the prior of two Gaussians of Yoo et al. (2019, Sec. 4.2);
+    their other one, N(0, I) interpolated "linearly", is the mixture of one.
+    """
+
+    dim: int
+    means: tuple[float, ...] = (-3.0, 3.0)
+    has_prior: ClassVar[bool] = True
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """n codes from the prior, [n, dim], on the generator's device."""
+        device = generator.device
+        which = torch.randint(len(self.means), (n, 1), generator=generator, device=device)
+        center = torch.zeros(n, 1, device=device)
+        for number, mean in enumerate(self.means):  # filled in, since a copy of the means would wait for the device
+            center.masked_fill_(which == number, mean)
+        return center + torch.randn(n, self.dim, generator=generator, device=device)
+
+    def project(self, codes: Tensor) -> Tensor:
+        """Raw encoder output -> codes: every vector is a code."""
+        return codes
+
+    def interpolate(self, a: Tensor, b: Tensor, t: Tensor | float) -> Tensor:
+        """The point at t in [0, 1] of the straight line from a to b."""
+        return line(a, b, t)
 
 
 def latent_space(name: str, dim: int) -> Gaussian | Sphere:
