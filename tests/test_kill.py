@@ -40,7 +40,7 @@ ALSO = {
 
 
 # The models that objectives were made for, where that is not the first that they can train.
-MODEL = {"non-saturating": "stylegan", "likelihood": "glow"}
+MODEL = {"non-saturating": "stylegan", "likelihood": "glow", "incremental": "iae", "adversarial-autoencoder": "aae"}
 
 
 def provided_by(model: str) -> frozenset[str]:

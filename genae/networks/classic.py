@@ -16,7 +16,7 @@ def _widths(shape: tuple[int, int, int], width: int, max_width: int) -> list[int
     return [min(width << index, max_width) for index in range(max(len(block_resolutions(shape)) - 1, 1))]
 
 
-class _FixedSize(nn.Module):
+class FixedSize(nn.Module):
     """A network that does not grow: it refuses any growth but the full one."""
 
     def __init__(self, resolution: int, *layers: nn.Module) -> None:
@@ -29,13 +29,17 @@ class _FixedSize(nn.Module):
             raise ValueError(f"this network does not grow: it works at {self.resolution} pixels only, not at {growth}")
 
 
-class _Encoder(_FixedSize):
+class FixedSizeEncoder(FixedSize):
+    """images [N, C, H, W] -> raw codes [N, D], of layers that end in a 1x1 map."""
+
     def forward(self, images: Tensor, growth: Growth | None = None) -> Tensor:
         self._check(growth)
         return self.layers(images).flatten(1)
 
 
-class _Decoder(_FixedSize):
+class FixedSizeDecoder(FixedSize):
+    """codes [N, D] -> images [N, C, H, W], of layers that begin with a 1x1 map."""
+
     def forward(self, codes: Tensor, growth: Growth | None = None) -> Tensor:
         self._check(growth)
         return self.layers(codes[:, :, None, None])
@@ -55,7 +59,7 @@ def encoder(
         layers.append(nn.LeakyReLU(SLOPE))
         before = after
     layers.append(nn.Conv2d(before, dim, FIRST_RESOLUTION))
-    return _Encoder(resolution, *layers)
+    return FixedSizeEncoder(resolution, *layers)
 
 
 def decoder(
@@ -70,4 +74,4 @@ def decoder(
         layers.append(nn.LeakyReLU(SLOPE))
         up = resolution > FIRST_RESOLUTION
         layers.append(nn.ConvTranspose2d(before, after, 4, 2, 1) if up else nn.Conv2d(before, after, 3, 1, 1))
-    return _Decoder(resolution, *layers)
+    return FixedSizeDecoder(resolution, *layers)
