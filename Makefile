@@ -23,6 +23,7 @@ bench: .venv/benched
 	.venv/bin/python benchmarks/loader.py
 	.venv/bin/python benchmarks/frechet.py
 	.venv/bin/python benchmarks/mmd.py
+	.venv/bin/python benchmarks/parzen.py
 	.venv/bin/python benchmarks/train_step.py
 
 # The package, then what tests and benchmarks need on top; made anew when the requirements change.

@@ -30,7 +30,7 @@ def test_make_bench_runs_these(repository):
     run = re.findall(r"benchmarks/(\w+)\.py", (repository / "Makefile").read_text())
     assert (
         sorted(run)
-        == ["frechet", "loader", "mmd", "train_step"]
+        == ["frechet", "loader", "mmd", "parzen", "train_step"]
         == sorted(p.stem for p in (repository / "benchmarks").glob("*.py"))
     )
 
@@ -57,6 +57,15 @@ def test_mmd_is_timed_against_all_pairs_differences_with_equal_gradients(reposit
     assert [size.replace("  ", "") for size, name, _ in ratios if name == "genae"] == ["8 codes of 4", "16 codes of 2"]
     assert [float(apart) < 1e-6 for *_, apart in ratios] == [True] * len(ratios)
     assert len(ratios) in (4, 6), "two rivals, and pythae where it is installed"
+
+
+def test_the_parzen_window_is_timed_against_the_broadcast_loop_with_equal_numbers(repository, tmp_path):
+    options = ("--repeats", "1", "--samples", "64", "--dims", "16", "--points", "8", "--loop-points", "4")
+    lines = printed(repository, tmp_path, "parzen", *options)
+    found = [re.match(r"  (.+?) +[\d.]+ s +[\d.]+x  apart (\S+) nat$", line) for line in lines]
+    apart = {match[1]: float(match[2]) for match in found if match}
+    assert apart["genae"] == 0
+    assert apart["broadcast loop"] < 1e-6
 
 
 @pytest.mark.slow

@@ -1,11 +1,14 @@
 """What holds for every registered metric, third-party ones included: on an autoencoder small enough to see through.
 
+A metric that is not defined of images is held to the same on vectors and a density of them.
+
 Published weights are stood in for by random ones, so every metric runs everywhere.
 """
 
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,9 +21,10 @@ from genae.conformance.names import registered
 from genae.conformance.random_weights import NAMES as WEIGHT_NAMES
 from genae.conformance.random_weights import write_random_weights
 from genae.context import Context
-from genae.data.dataset import Dataset, Factor, Splits
-from genae.latent import Sphere
-from genae.metrics.metric import Metric, MissingWeights
+from genae.data.dataset import Dataset, Factor, Splits, Vectors
+from genae.densities.density import Density
+from genae.latent import Free, Sphere
+from genae.metrics.metric import Metric, MissingWeights, NotDefined
 from genae.models.autoencoder import Autoencoder
 from genae.registry import METRICS
 from genae.schedule import Growth
@@ -68,8 +72,56 @@ class Decoder(nn.Module):
         return self(codes * heard[:, None], growth)
 
 
-def autoencoder() -> Autoencoder:
-    return Autoencoder(Sphere(DIM), Encoder(), Decoder()).eval()
+class Correlated(Density):
+    """A Gaussian whose dimensions depend on one another."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        self.root = nn.Parameter(torch.eye(dim) + torch.ones(dim, dim).tril(-1) / 4)
+
+    def log_prob(self, vectors: Tensor) -> Tensor:
+        return torch.distributions.MultivariateNormal(torch.zeros(self.dim), scale_tril=self.root).log_prob(vectors)
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        return torch.randn(n, self.dim, generator=generator) @ self.root.T
+
+
+class Bounded(Autoencoder):
+    """An autoencoder that says the likelihood of an image to be that of white noise about what codes near its own decode to."""
+
+    @property
+    def provides(self) -> frozenset[str]:
+        return super().provides | {"bound"}
+
+    def bound(self, images: Tensor, num_draws: int, generator: torch.Generator) -> Tensor:
+        codes = self.encode(images)
+        near = codes + torch.randn(num_draws, *codes.shape, generator=generator)  # [K, N, D]
+        errors = (self.decode(near.flatten(0, 1)).unflatten(0, near.shape[:2]) - images).square().sum((2, 3, 4))
+        return -errors.mean(0)
+
+
+def autoencoder() -> Bounded:
+    model = Bounded(Sphere(DIM), Encoder(), Decoder())
+    model.density = Correlated(DIM)
+    return model.eval()
+
+
+class Unchanged(nn.Module):
+    """Rows -> the same rows: the encoder, and the decoder, of vectors that are their own codes."""
+
+    def forward(self, rows: Tensor, growth: Growth | None) -> Tensor:
+        return rows
+
+
+def density_of_vectors() -> Autoencoder:
+    model = Autoencoder(Free(DIM), Unchanged(), Unchanged())
+    model.density = Correlated(DIM)
+    return model.eval()
+
+
+def vectors_of(name: str) -> Vectors:
+    vectors = np.random.default_rng(len(name)).normal(size=(12, DIM)).astype(np.float32)
+    return Vectors("noise", name, vectors, hashlib.sha256(vectors.tobytes()).hexdigest())
 
 
 def split_of(name: str) -> Dataset:
@@ -90,16 +142,36 @@ class Measured:
     metric: Metric
 
     @cached_property
-    def model(self) -> Autoencoder:
-        return autoencoder()
+    def _begun(self) -> tuple[Callable[[], Autoencoder], Autoencoder, Splits, dict[str, float | str]]:
+        """What makes the model, the model, the data and what was measured first: of images, or of vectors where it must be."""
+        for make, open_split in ((autoencoder, split_of), (density_of_vectors, vectors_of)):
+            model, data = make(), Splits(open_split)
+            try:
+                with torch.inference_mode():
+                    return make, model, data, self.metric.measure(model, data, Context())
+            except NotDefined as error:
+                reason = error
+        raise reason
 
-    @cached_property
+    @property
+    def untouched(self) -> Autoencoder:
+        return self._begun[0]()
+
+    @property
+    def model(self) -> Autoencoder:
+        return self._begun[1]
+
+    @property
+    def data(self) -> Splits:
+        return self._begun[2]
+
+    @property
     def first(self) -> dict[str, float | str]:
-        return self.measure(Context())
+        return self._begun[3]
 
     def measure(self, context: Context) -> dict[str, float | str]:
         with torch.inference_mode():
-            return self.metric.measure(self.model, Splits(split_of), context)
+            return self.metric.measure(self.model, self.data, context)
 
 
 @pytest.fixture(scope="module")
@@ -147,27 +219,28 @@ def test_the_batch_size_of_the_context_does_not_matter(measured):
 
 
 def test_measuring_leaves_the_model_as_it_was(measured):
-    untouched = autoencoder().state_dict()
+    untouched = measured.untouched.state_dict()
     assert measured.first
     assert not measured.model.training
     assert all(torch.equal(value, untouched[key]) for key, value in measured.model.state_dict().items())
 
 
 def test_the_protocol_is_plain_json_and_holds_every_setting(measured):
-    protocol = measured.metric.protocol(Splits(split_of), Context())
+    protocol = measured.metric.protocol(measured.data, Context())
     assert json.loads(json.dumps(protocol, allow_nan=False)) == protocol
     assert protocol.items() >= vars(measured.metric).items()
 
 
-def test_a_metric_that_draws_says_its_seed_and_draws_otherwise_from_another(measured, name):
-    protocol = measured.metric.protocol(Splits(split_of), Context(seed=1))
+def test_a_metric_that_draws_says_its_seed_and_draws_otherwise_from_another(measured):
+    protocol = measured.metric.protocol(measured.data, Context(seed=1))
     if "seed" in protocol:
         assert protocol["seed"] == 1
-        assert measured.measure(Context(seed=1))[name] != measured.first[name]
+        assert measured.measure(Context(seed=1)) != measured.first
 
 
 def test_what_the_metric_needs_is_something_that_a_model_can_provide(measured):
-    assert measured.metric.needs <= {"decode", "encode", "layers", "growth", "posterior", "log_prob"}
+    words = {"decode", "sample", "encode", "posterior", "layers", "growth", "discriminate", "density", "log_prob", "bound"}
+    assert measured.metric.needs <= words
     assert measured.metric.direction in {"min", "max"}
 
 
@@ -176,9 +249,10 @@ def test_the_header_begins_with_the_name(measured, name):
 
 
 def test_without_its_weights_a_metric_says_which_command_gets_them(measured, name, monkeypatch, tmp_path):
+    data = measured.data  # which it is, is found by measuring
     monkeypatch.delenv("GENAE_WEIGHTS")
     monkeypatch.setenv("GENAE_CACHE", str(tmp_path))
-    protocol = measured.metric.protocol(Splits(split_of), Context())  # can be asked for all the same
+    protocol = measured.metric.protocol(data, Context())  # can be asked for all the same
     assert measured.metric.label(name).startswith(name)
     if protocol.get("weights", {"sha256": ""})["sha256"] is None:
         with pytest.raises(MissingWeights, match=r"^needs weights: genae weights fetch [a-z0-9-]+$") as missing:

@@ -10,15 +10,18 @@ import torch
 from torch import Tensor
 
 from genae.context import Context
-from genae.data.dataset import Dataset
+from genae.data.dataset import Dataset, Vectors
+from genae.metrics.metric import NotDefined
 from genae.models.autoencoder import Autoencoder, Generator, mix
 from genae.pixels import from_uint8, to_uint8
 
 DRAWN_AT_ONCE = 1000
 
 
-def real_images(dataset: Dataset, context: Context) -> Iterator[Tensor]:
-    """The data set's images in order, float [n, C, H, W] in [-1, 1]."""
+def real_images(dataset: Dataset | Vectors, context: Context) -> Iterator[Tensor]:
+    """The data set's images in order, float [n, C, H, W] in [-1, 1]. Raises NotDefined where it is one of vectors."""
+    if isinstance(dataset, Vectors):
+        raise NotDefined(f"{dataset.name} holds vectors, not images")
     for start in range(0, len(dataset), context.batch_size):
         batch = torch.tensor(dataset.images[start : start + context.batch_size])  # a copy: the array may be memory-mapped
         yield from_uint8(batch.to(context.device))
@@ -41,12 +44,13 @@ def another(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
     return (rows + torch.randint(1, count, rows.shape, generator=generator)) % count
 
 
-def samples(model: Generator, count: int, context: Context) -> Iterator[Tensor]:
-    """Decoded codes of the prior (or of the density that was learned), as a PNG would hold them: see `as_png`."""
+def samples(model: Generator, count: int, context: Context, *, rounded: bool = True) -> Iterator[Tensor]:
+    """Decoded codes of the prior (or of the density that was learned), rounded as a PNG would hold them, or clipped only."""
     generator = context.generator("samples")
     for num in draws(count):
         for codes in model.sample_codes(num, generator).split(context.batch_size):
-            yield as_png(model.decode(codes.to(context.device)))
+            images = model.decode(codes.to(context.device))
+            yield as_png(images) if rounded else images.clamp(-1, 1)
 
 
 def mixed_samples(model: Generator, count: int, context: Context) -> Iterator[Tensor]:
