@@ -205,7 +205,9 @@ def data_prepare(
     source: Annotated[Path, typer.Option(help="Where your copy of it is.")],
     pack: Annotated[str | None, typer.Option("--name", help="What to call the pack; needed for `folder`.")] = None,
     resolution: Annotated[int | None, typer.Option(help="Pixels a side to store.")] = None,
-    crop: Annotated[str | None, typer.Option(help="How to make images square: center, none, or a number of pixels.")] = None,
+    crop: Annotated[
+        str | None, typer.Option(help="How to make images square: center, none, pad (in white), or a number of pixels.")
+    ] = None,
     channels: Annotated[int | None, typer.Option(help="3 for colour, 1 for grey.")] = None,
     test_share: Annotated[float, typer.Option(help="Share of the images of `folder` kept for the test split.")] = 0.1,
     encoding: Annotated[

@@ -31,6 +31,8 @@ def of(value: Any) -> str:
 def component(entry: Entry, spec: dict[str, Any]) -> dict[str, Any]:
     """What of a resolved component is hashed: all of it, but for later settings at the value that repeats what was before."""
     kept = _without_repeats(spec, entry.added)
+    for key, kind in entry.nested.items():
+        kept[key] = component(kind[kept[key]["name"]], kept[key])
     return kept if entry.revision == 1 else {**kept, "@revision": entry.revision}
 
 

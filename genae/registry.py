@@ -34,6 +34,7 @@ class Entry:
     added: settings that came later, with the value that repeats what was before; left out of the hash at that value.
     small: settings that make it quick, for the contract tests.
     sizes: of a data set: the resolutions that it has besides powers of two.
+    nested: settings that are specs of components themselves (a data set made of two), with the registry that knows those.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Entry:
     added: Mapping[str, Any] = field(default_factory=dict)
     small: Mapping[str, Any] = field(default_factory=dict)
     sizes: tuple[int, ...] = ()
+    nested: Mapping[str, "Registry"] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, inspect.Parameter]:
@@ -90,6 +92,7 @@ class Registry:
         added: Mapping[str, Any] | None = None,
         small: Mapping[str, Any] | None = None,
         sizes: tuple[int, ...] = (),
+        nested: Mapping[str, "Registry"] | None = None,
     ) -> Callable:
         """Decorator that registers a factory. A name taken by another module's factory raises ValueError."""
 
@@ -100,7 +103,7 @@ class Registry:
                 factory.__qualname__,
             ):
                 raise ValueError(f"{self.kind} {name!r} is registered twice: {before.factory.__module__}, {factory.__module__}")
-            self._entries[name] = Entry(name, factory, revision, added or {}, small or {}, sizes)
+            self._entries[name] = Entry(name, factory, revision, added or {}, small or {}, sizes, nested or {})
             return factory
 
         return register

@@ -42,7 +42,9 @@ def component(registry: Registry, block: Any, mark: Mark) -> dict[str, Any]:
     if block["name"] not in registry:
         raise block.marks["name"].error(f"there is no {what} {block['name']!r}; {suggestion(block['name'], registry.names())}")
     entry = registry[block["name"]]
-    return {"name": entry.name, **check(entry.factory, block.without({"name"}), f"{what} {entry.name!r}", block.mark)}
+    settings = check(entry.factory, block.without({"name"}), f"{what} {entry.name!r}", block.mark)
+    inner = {key: component(kind, block[key], block.marks[key]) for key, kind in entry.nested.items() if key in block}
+    return {"name": entry.name, **settings, **inner}
 
 
 def check(factory: Callable, block: Any, what: str, mark: Mark) -> dict[str, Any]:

@@ -39,7 +39,8 @@ def _prepare_all(folder: Path) -> None:
     for source in SOURCES:
         copy = write_copy(source, folder / "copies" / source)
         named = {"pack": "contract-test"} if SOURCES[source].pack is None else {}
-        prepare(source, copy, resolution=16, encoding="bytes" if source == "lsun-cars" else "array", **named)
+        resolution = 16 if SOURCES[source].dim is None else None
+        prepare(source, copy, resolution=resolution, encoding="bytes" if source == "lsun-cars" else "array", **named)
 
 
 @pytest.fixture(scope="module")

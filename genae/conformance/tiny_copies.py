@@ -95,6 +95,47 @@ def _exported(folder: Path, count: int, *, seed: int) -> None:
         (inner / f"{key}.webp").write_bytes(content)
 
 
+def _tfd(folder: Path) -> None:
+    """As MATLAB's file: an axis for folds, every image in each, labels as a column."""
+    import scipy.io
+
+    generator = np.random.default_rng(48)
+    folds = (np.arange(24)[:, None] + np.arange(5)) % 4  # of each kind in each fold
+    content = {
+        "images": generator.integers(0, 256, (24, 48, 48), dtype=np.uint8),
+        "folds": folds.astype(np.uint8),
+        "labs_id": np.arange(24)[:, None],
+        "labs_ex": np.arange(24)[:, None] % 7,
+    }
+    scipy.io.savemat(folder / "TFD_48x48.mat", content)
+
+
+def _shoes(folder: Path) -> None:
+    """JPEGs wider than high, in folders by kind."""
+    for number in range(12):
+        inner = folder / "ut-zap50k-images" / ("Boots" if number % 2 else "Sandals")
+        inner.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(600 + number)[2:-2]).save(inner / f"{number}.jpg", quality=95)
+
+
+def _bsds300(folder: Path) -> None:
+    for split, count in (("train", 2), ("test", 1)):
+        inner = folder / "images" / split
+        inner.mkdir(parents=True)
+        for number in range(count):
+            wide = np.concatenate([picture(700 + count + number), picture(800 + count + number)], axis=number % 2)
+            Image.fromarray(wide).save(inner / f"{count}00{number}.jpg", quality=95)
+
+
+def _bsds300_hdf5(folder: Path) -> None:
+    import h5py
+
+    generator = np.random.default_rng(63)
+    with h5py.File(folder / "BSDS300.hdf5", "w") as file:
+        for split, count in (("train", 40), ("validation", 10), ("test", 20)):
+            file[split] = 0.1 * generator.standard_normal((count, 63), np.float32)
+
+
 def as_webp(pixels: np.ndarray) -> bytes:
     """A WebP file, lossy as LSUN's are."""
     with io.BytesIO() as buffer:
@@ -112,6 +153,10 @@ COPIES: dict[str, Callable[[Path], None]] = {
     "mnist": _mnist,
     "fashion-mnist": _fashion_mnist,
     "cifar10": _cifar10,
+    "tfd": _tfd,
+    "shoes": _shoes,
+    "bsds300-patches": _bsds300,
+    "bsds300-patches-hdf5": _bsds300_hdf5,
     "celeba": _celeba,
     "celeba-hq": _celeba_hq,
     "ffhq": _ffhq,

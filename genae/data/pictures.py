@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-CROPS = ("center", "none")
+CROPS = ("center", "none", "pad")
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "JPEG2000")  # not PostScript, which is a program
 RESIZE = "exact area average: each pixel weighs by the area that it shares with the new one"
 
@@ -43,7 +43,7 @@ class Unsuitable(ValueError):
 
 
 def check_crop(crop: str) -> str:
-    """A crop as it is given by a user: "center", "none", or the width in pixels of a window about the centre."""
+    """A crop as it is given by a user: "center", "none", "pad" (white margins), or a window's width in pixels."""
     if crop in CROPS or (crop.isdecimal() and int(crop) > 0):
         return crop
     raise ValueError(f"unknown crop {crop!r}; known: {', '.join(CROPS)}, or a number of pixels for a window about the centre")
@@ -69,6 +69,14 @@ def read_picture(source: Path | bytes, *, channels: int, crop: str, resolution: 
         pixels = np.asarray(_plain(ImageOps.exif_transpose(image), channels))
     window = _cropped(pixels.reshape(*pixels.shape[:2], channels), crop)
     return area_resize(window, resolution).transpose(2, 0, 1)
+
+
+def read_whole(path: Path, *, channels: int) -> np.ndarray:
+    """A file as uint8 [H, W, channels], neither cropped nor resized. Raises Unsuitable."""
+    with _damage_is_unsuitable(), _opened(path) as image:
+        _check_kind(image)
+        pixels = np.asarray(_plain(ImageOps.exif_transpose(image), channels))
+    return pixels.reshape(*pixels.shape[:2], channels)
 
 
 def area_resize(pixels: np.ndarray, resolution: int) -> np.ndarray:
@@ -133,7 +141,7 @@ def _damage_is_unsuitable() -> Iterator[None]:
         raise Unsuitable(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _check_header(image: Image.Image, crop: str, resolution: int) -> None:
+def _check_kind(image: Image.Image) -> None:
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # an MPO is a camera's photograph with its own preview behind it
         raise Unsuitable(f"has {frames} frames")
@@ -141,11 +149,16 @@ def _check_header(image: Image.Image, crop: str, resolution: int) -> None:
         raise Unsuitable("has more than 8 bits a channel")
     if image.mode not in _EIGHT_BIT_MODES:
         raise Unsuitable(f"has {image.mode} colours, which need a profile to convert; save it as RGB")
+
+
+def _check_header(image: Image.Image, crop: str, resolution: int) -> None:
+    _check_kind(image)
     width, height = image.size
     if crop == "none" and width != height:
         raise Unsuitable(f"is {width}x{height}, not square, and crop is none")
     window = int(crop) if crop.isdecimal() else resolution
-    if min(width, height) < max(window, resolution):
+    side = max(width, height) if crop == "pad" else min(width, height)
+    if side < max(window, resolution):
         raise Unsuitable(f"is {width}x{height}, smaller than {max(window, resolution)} pixels")
 
 
@@ -164,8 +177,17 @@ def _plain(image: Image.Image, channels: int) -> Image.Image:
 
 
 def _cropped(pixels: np.ndarray, crop: str) -> np.ndarray:
-    """The square window of [H, W, C] about the centre; of an odd remainder the extra pixel goes right and bottom."""
-    height, width, _ = pixels.shape
+    """The square window of [H, W, C] about the centre; of an odd remainder the extra pixel goes right and bottom.
+
+    For "pad" it is the smallest that holds the whole image, in the middle of white.
+    """
+    height, width, channels = pixels.shape
+    if crop == "pad" and height != width:
+        side = max(height, width)
+        square = np.full((side, side, channels), 255, np.uint8)
+        top, left = (side - height) // 2, (side - width) // 2
+        square[top : top + height, left : left + width] = pixels
+        return square
     side = int(crop) if crop.isdecimal() else min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     return pixels[top : top + side, left : left + side]

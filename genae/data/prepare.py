@@ -11,6 +11,7 @@ from genae.data.packs import DESCRIPTION_FILE, Chunk, packs_dir, read_descriptio
 from genae.data.pictures import check_crop
 from genae.data.reading import Packing, Reading, SetAside
 from genae.data.sources import SOURCES
+from genae.data.vectors import VECTORS, write_vectors
 from genae.registry import suggestion
 
 ENCODINGS = ("auto", "array", "bytes")
@@ -23,7 +24,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Summary:
-    """What a pack holds, as dataset.json says. digests: split -> sha256; set_aside: files left out, with the reason."""
+    """What a pack holds, as dataset.json says.
+
+    digests: split -> sha256.  set_aside: files left out, with the reason.  dim: of a pack of vectors, which num_images counts.
+    """
 
     name: str
     path: Path
@@ -38,14 +42,17 @@ class Summary:
     digests: dict[str, str]
     set_aside: tuple[SetAside, ...]
     notes: tuple[str, ...]
+    dim: int | None = None
 
     @property
     def headline(self) -> str:
         """One line: what and how much."""
         counts = ", ".join(f"{count:,} {split}" for split, count in self.num_images.items())
-        kind = {1: "grey", 3: "colour"}[self.channels]
+        kind = {1: "grey", 3: "colour"}[self.channels] + f" {self.resolution}x{self.resolution}"
+        if self.dim is not None:
+            kind = f"vectors of {self.dim}"
         left_out = f", {len(self.set_aside):,} files set aside" if self.set_aside else ""
-        return f"{self.name}: {counts}; {kind} {self.resolution}x{self.resolution}, from {self.source}{left_out}"
+        return f"{self.name}: {counts}; {kind}, from {self.source}{left_out}"
 
     def __str__(self) -> str:
         """The headline, where it lies and how it was made; then the files that were set aside, and why."""
@@ -75,7 +82,7 @@ def prepare(
     """Pack the copy of data set `name` that lies in the folder `source`. The pack is whole or not there at all.
 
     pack: the pack's name; needed for "folder", else the data set's own.  resolution, crop, channels: the source's defaults.
-    crop: "center", "none" or a number of pixels (see pictures.py).  test_share: of "folder" without train/ and test/.
+    crop: "center", "none", "pad" or a number of pixels (see pictures.py).  test_share: of "folder" without train/ and test/.
     encoding: "array" decodes once, "bytes" keeps the encoded files and decodes when they are read (encoded.py); "auto" keeps
     bytes where the array would take more than `array_limit` bytes and more than they do.
     replace: put the new pack in the place of one of that name.
@@ -94,7 +101,7 @@ def prepare(
     if not source.is_dir():
         raise ValueError(f"--source {source} is not a folder")
     packing = Packing(
-        resolution=_checked_resolution(resolution or kind.resolution),
+        resolution=_checked_resolution(resolution, kind.resolution),
         channels=_checked_channels(name, channels),
         crop=_checked_crop(name, crop),
         test_share=_checked_share(test_share),
@@ -103,7 +110,7 @@ def prepare(
 
     reading = kind.read(source, packing)
     if not reading.num_files:
-        raise ValueError(f"{source} has no usable image{_reasons(reading.set_aside)}")
+        raise ValueError(f"{source} has no usable {'image' if kind.dim is None else 'vector'}{_reasons(reading.set_aside)}")
     done = _Counter(reading.num_files, progress)
     if encoding == "bytes" and reading.encoded_bytes is None:
         raise ValueError(f"--encoding bytes: {name} holds arrays, not encoded images")
@@ -119,6 +126,7 @@ def prepare(
             "channels": packing.channels,
             "crop": packing.crop,
             "encoding": "bytes" if keep_bytes else "array",
+            **({} if kind.dim is None else {"dim": kind.dim}),
             "resize": reading.resize,
             "split_rule": reading.split_rule,
             "set_aside": [entry._asdict() for entry in reading.set_aside],
@@ -128,7 +136,10 @@ def prepare(
     def build(folder: Path) -> None:
         splits = {split: done.counting(chunks) for split, chunks in reading.splits.items()}
         try:
-            write_pack(folder, splits, describe, decoding=packing.decoding if keep_bytes else None)
+            if kind.dim is None:
+                write_pack(folder, splits, describe, decoding=packing.decoding if keep_bytes else None)
+            else:
+                write_vectors(folder, splits, describe)
         except ValueError as error:
             raise ValueError(f"{source}: {error}{_reasons(reading.set_aside)}") from None
 
@@ -166,10 +177,11 @@ def summary_of(folder: Path) -> Summary:
         crop=description["crop"],
         encoding=description.get("encoding", "array"),
         split_rule=description["split_rule"],
-        num_images={split: found["num_images"] for split, found in splits.items()},
+        num_images={split: found.get("num_images", found.get(VECTORS.counted)) for split, found in splits.items()},
         digests={split: found["digest"] for split, found in splits.items()},
         set_aside=tuple(SetAside(**entry) for entry in description["set_aside"]),
         notes=tuple(description["notes"]),
+        dim=description.get("dim"),
     )
 
 
@@ -210,7 +222,9 @@ def _checked_name(pack: str | None) -> str:
     return pack
 
 
-def _checked_resolution(resolution: int) -> int:
+def _checked_resolution(resolution: int | None, own: int) -> int:
+    if resolution in (None, own):
+        return own
     if resolution < 4 or resolution & (resolution - 1):
         raise ValueError(f"--resolution {resolution}: use a power of two, from 4")
     return resolution

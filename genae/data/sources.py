@@ -13,23 +13,32 @@ from pathlib import Path
 
 import numpy as np
 
+from genae.data.bsds300 import read_bsds300, read_bsds300_hdf5
 from genae.data.lsun import read_lsun_bedrooms, read_lsun_cars
 from genae.data.packs import Chunk
+from genae.data.patches import DIM, SIDE
 from genae.data.pictures import area_average
 from genae.data.reading import Packing, Reading, SetAside, files_below, inspected, of_files, told
+from genae.data.tfd import SIDE as TFD_SIDE
+from genae.data.tfd import read_tfd
 
 _ARRAYS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A kind of copy that can be prepared. crop: the default, None where images are not cropped; channels likewise."""
+    """A kind of copy that can be prepared.
+
+    crop: the default, None where images are not cropped; channels likewise.
+    dim: where the pack holds vectors, of how many numbers; resolution and channels are then those of the patches.
+    """
 
     read: Callable[[Path, Packing], Reading]
     pack: str | None
     resolution: int
     channels: int
     crop: str | None = None
+    dim: int | None = None
     licence: str
     homepage: str
 
@@ -205,6 +214,16 @@ def _numbered(source: Path, packing: Packing) -> tuple[list[tuple[int, str]], li
     return sorted(by_number.items()), set_aside
 
 
+def _read_shoes(source: Path, packing: Packing) -> Reading:
+    """UT-Zappos50K: its folder ut-zap50k-images-square or ut-zap50k-images, split by content as any folder."""
+    nested = (source / name for name in ("ut-zap50k-images-square", "ut-zap50k-images"))
+    source = next((folder for folder in nested if folder.is_dir()), source)
+    usable, set_aside = inspected(source, files_below(source), packing)
+    digests = {file: hashlib.sha256((source / file).read_bytes()).hexdigest() for file in told(usable, packing)}
+    names, rule = split_by_content(digests, packing.test_share)
+    return of_files(source, names, f"ours, by content; {rule}", packing, set_aside, expected=50_025)
+
+
 def _all_found(source: Path, pattern: str) -> list[Path]:
     matching = sorted(path for path in source.iterdir() if re.fullmatch(pattern, path.name))
     if not matching:
@@ -246,6 +265,41 @@ SOURCES = {
         channels=3,
         licence="none stated (A. Krizhevsky)",
         homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
+    ),
+    "tfd": Source(
+        read=read_tfd,
+        pack="tfd",
+        resolution=TFD_SIDE,
+        channels=1,
+        licence="from its owners, on request; each photograph by its source's licence",
+        homepage="http://aclab.ca/users/josh/TFD.html",
+    ),
+    "shoes": Source(
+        read=_read_shoes,
+        pack="shoes",
+        resolution=64,
+        channels=3,
+        crop="pad",
+        licence="academic, non-commercial use only (A. Yu, K. Grauman; photographs: zappos.com)",
+        homepage="https://vision.cs.utexas.edu/projects/finegrained/utzap50k/",
+    ),
+    "bsds300-patches": Source(
+        read=read_bsds300,
+        pack="bsds300-patches",
+        resolution=SIDE,
+        channels=1,
+        dim=DIM,
+        licence="non-commercial research and education (D. Martin, C. Fowlkes, D. Tal, J. Malik)",
+        homepage="https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/bsds/",
+    ),
+    "bsds300-patches-hdf5": Source(
+        read=read_bsds300_hdf5,
+        pack="bsds300-patches-hdf5",
+        resolution=SIDE,
+        channels=1,
+        dim=DIM,
+        licence="non-commercial research and education (D. Martin, C. Fowlkes, D. Tal, J. Malik)",
+        homepage="https://zenodo.org/record/1161203",
     ),
     "celeba": Source(
         read=_read_celeba,
