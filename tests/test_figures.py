@@ -12,11 +12,12 @@ from genae.data.dataset import Dataset, Splits
 from genae.figures.conditional_samples import ConditionalSamples
 from genae.figures.enforced_identity import EnforcedIdentity
 from genae.figures.grid import HEADER_LINE, LINE, grid
-from genae.figures.interpolation import Interpolation
+from genae.figures.interpolation import Interpolation, InterpolationRows
+from genae.figures.latent_scatter import LatentScatter, scatter
 from genae.figures.reconstructions import Reconstructions
 from genae.figures.samples import Samples
 from genae.figures.style_mixing import StyleMixing
-from genae.latent import Gaussian
+from genae.latent import Free, Gaussian
 from genae.models.autoencoder import Autoencoder
 from genae.models.bands import band, bands
 
@@ -171,6 +172,61 @@ def test_interpolation_goes_evenly_between_the_images_beside_its_corners():
     for top, left, level in ((0, 0, 0), (0, right, 10), (tops[-1], 0, 20), (tops[-1], right, 30)):
         assert cell(picture, top, left) == [level] * 4
     assert cell(picture, tops[1], 0) == cell(picture, tops[1], right) == [255] * 4
+
+
+@pytest.mark.parametrize(
+    ("pairs", "ends"),
+    [
+        ("any", [(0, 1), (2, 3)]),
+        ("within-first", [(0, 2), (4, 6)]),  # every other image is of the second domain
+        ("within-second", [(1, 3), (5, 7)]),
+        ("across", [(0, 1), (2, 3)]),
+    ],
+)
+def test_interpolation_in_rows_goes_evenly_between_the_first_images_of_each_domain(pairs, ends):
+    images = np.tile(LEVELS[:, None, None, None], (1, 1, SIZE, SIZE))
+    data = Splits(lambda split: Dataset("greys", split, images, split, {"domain": np.arange(24) % 2}))
+    figure = InterpolationRows(pairs=pairs, steps=3, rows=2)
+    picture = figure.draw(Autoencoder(Free(1), Brightness(), Stripes()), data, Context())
+    left = [0, *(CELL + HEADER_LINE + step * (CELL + LINE) for step in range(3))]
+    left.append(left[-1] + CELL + HEADER_LINE)
+    assert picture.shape == (2 * CELL + LINE, left[-1] + CELL, 3)
+    for row, (a, b) in enumerate(ends):
+        levels = [cell(picture, row * (CELL + LINE), at)[0] for at in left]
+        assert levels == [10 * a, 10 * a, 5 * (a + b), 10 * b, 10 * b]
+    assert figure.caption_for(MODEL).count("domain") == (pairs != "any")
+
+
+def test_interpolation_across_domains_needs_two_of_them_with_images_enough():
+    with pytest.raises(ValueError, match="greys has no factor `domain`"):
+        InterpolationRows(pairs="across").draw(MODEL, DATA, Context())
+    with pytest.raises(ValueError, match="shows 26 images; greys has 24"):
+        InterpolationRows(rows=13).draw(MODEL, DATA, Context())
+
+
+def test_codes_are_dots_in_the_colour_of_their_label_beside_images_and_their_reconstructions():
+    images = np.tile(LEVELS[:, None, None, None], (1, 1, SIZE, SIZE))
+    data = Splits(lambda split: Dataset("greys", split, images, split, {"label": np.arange(24) // 12}))
+    figure = LatentScatter(num_pairs=4)
+    picture = figure.draw(MODEL, data, Context(batch_size=5))
+    left = picture.shape[1] - (4 * CELL + 2 * LINE + HEADER_LINE)
+    columns = [left, left + CELL + LINE, left + 2 * CELL + LINE + HEADER_LINE, left + 3 * CELL + 2 * LINE + HEADER_LINE]
+    for number in range(4):
+        for column in columns[2 * (number % 2) : 2 * (number % 2) + 2]:
+            assert cell(picture, (number // 2) * (CELL + LINE), column) == [10 * number] * 4
+    dots = picture[40:, :480]  # below the key
+    blue, orange = ((dots == colour).all(2).nonzero()[1] for colour in ((31, 119, 180), (255, 127, 14)))
+    assert 0 < blue.max() < orange.min()  # a code is a brightness, and the first half of the images is the darker one
+    assert figure.caption_for(MODEL).startswith("Of 1 dimensions")
+    assert figure.caption_for(Autoencoder(Free(2), Brightness(), Stripes())) == figure.caption
+
+
+def test_codes_without_labels_are_grey_and_more_labels_than_colours_are_told_apart():
+    codes = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
+    grey = scatter(codes, None)
+    many = scatter(codes, np.arange(60) % 30)
+    assert (np.ptp(grey.astype(int), axis=2) < 20).all()
+    assert len(np.unique(many[many.min(2) < 60].reshape(-1, 3), axis=0)) > 20
 
 
 def test_samples_are_another_draw_for_another_seed():

@@ -77,7 +77,7 @@ def test_the_same_context_draws_the_same_picture(figure):
 def test_a_figure_says_what_it_shows(figure):
     assert figure.caption.endswith(".")
     assert figure.caption_for(Autoencoder(Gaussian(DIM), Encoder(), Decoder())).endswith(".")
-    assert figure.needs <= {"decode", "encode", "layers", "growth", "posterior", "log_prob"}
+    assert figure.needs <= {"decode", "sample", "encode", "layers", "growth", "posterior", "density", "log_prob", "bound"}
 
 
 def test_with_its_defaults_a_figure_is_no_wider_than_a_page(figure):

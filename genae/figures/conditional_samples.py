@@ -24,7 +24,7 @@ class ConditionalSamples(Figure):
     band of the decoder in turn.  rows: of each band, the same images.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"decode", "encode", "layers"})
+    needs: ClassVar[frozenset[str]] = frozenset({"decode", "sample", "encode", "layers"})
     caption: ClassVar[str] = (
         "Conditional samples: at the left a test image, of which some layers are kept, the others drawn at random. Not chosen."
     )

@@ -18,6 +18,7 @@ from genae.registry import FIGURES
 class Samples(Figure):
     """Decoded random codes."""
 
+    needs: ClassVar[frozenset[str]] = frozenset({"decode", "sample"})
     caption: ClassVar[str] = "Samples: decoded codes drawn at random. The first drawn, not chosen."
     rows: int = 5
     columns: int = 10

@@ -33,6 +33,7 @@ class FactorConditional(FactorMetric):
     """
 
     name: ClassVar[str] = "factor-conditional"
+    needs: ClassVar[frozenset[str]] = FactorMetric.needs | {"sample"}
     num_faces: Annotated[int, Ge(2)] = 250
     num_draws: Annotated[int, Ge(2)] = 16
 

@@ -36,6 +36,7 @@ class FrechetMetric(Metric):
     name: ClassVar[str]
     extractor: ClassVar[str]
     resize: ClassVar[str]
+    needs: ClassVar[frozenset[str]] = frozenset({"decode", "sample"})
     mixed: ClassVar[bool] = False
     num_generated: int = PUBLISHED_COUNT
     num_reference: int | None = None
@@ -111,7 +112,7 @@ class FIDMix(InceptionFrechet):
     """FID of style mixtures: codes A and B drawn, layers 1..j from A and the rest from B, j uniform in 1..L-1 per image."""
 
     name: ClassVar[str] = "fid-mix"
-    needs: ClassVar[frozenset[str]] = frozenset({"decode", "layers"})
+    needs: ClassVar[frozenset[str]] = frozenset({"decode", "sample", "layers"})
     mixed: ClassVar[bool] = True
 
 
@@ -129,7 +130,7 @@ class FDMixEfficientNet(EfficientNetFrechet):
     """fd-efficientnet of style mixtures, drawn as for fid-mix."""
 
     name: ClassVar[str] = "fd-mix-efficientnet"
-    needs: ClassVar[frozenset[str]] = frozenset({"decode", "layers"})
+    needs: ClassVar[frozenset[str]] = frozenset({"decode", "sample", "layers"})
     mixed: ClassVar[bool] = True
 
 

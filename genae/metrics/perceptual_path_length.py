@@ -44,6 +44,7 @@ class PathLengthMetric(Metric):
     """
 
     name: ClassVar[str]
+    needs: ClassVar[frozenset[str]] = frozenset({"decode", "sample"})
     num_pairs: int = PUBLISHED_PAIRS
     epsilon: float = 1e-4
     step: Literal["slerp", "fixed-length"] = "slerp"

@@ -55,6 +55,11 @@ class CodeSearch:
         if self.pixel_weight < 0:
             raise ValueError(f"pixel_weight must not be negative, not {self.pixel_weight}")
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the model must provide: codes are drawn to start from, where the encoder's are not."""
+        return frozenset({"decode", "encode"} if self.start == "encode" else {"decode", "sample"})
+
     def curve(
         self, model: Generator, batches: Iterable[Tensor], loss: Comparison, compare: Comparison, generator: torch.Generator
     ) -> list[Point]:
