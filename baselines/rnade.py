@@ -26,6 +26,12 @@ from genae.densities.density import Density
 from genae.registry import DENSITIES
 
 
+def random_masks(n: int, dim: int, device: torch.device) -> Tensor:
+    """What is observed of n vectors, bool [n, dim]: of each a number from 0 to dim - 1, all as likely, of random dimensions."""
+    number = torch.randint(dim, (n, 1), device=device)
+    return torch.rand(n, dim, device=device).argsort(1).argsort(1) < number
+
+
 class DeepRNADE(Density):
     """A density for every ordering of the dimensions, by one network. Along the natural ordering it provides "conditionals"."""
 
@@ -71,7 +77,7 @@ class DeepRNADE(Density):
 
     def _log_prob(self, vectors: Tensor) -> Tensor:
         if self.training:
-            return self.estimate(vectors)
+            return self.estimate(vectors, random_masks(*vectors.shape, vectors.device))
         along = torch.stack([self._along(ordering, vectors).sum(1) for ordering in self.orderings.tolist()])  # [M, N]
         return along.logsumexp(0) - math.log(len(along))
 
@@ -82,18 +88,16 @@ class DeepRNADE(Density):
             )
         return self._along(self.orderings[0].tolist(), vectors)
 
-    def estimate(self, vectors: Tensor) -> Tensor:
-        """[N, D] -> an estimate [N] of the log-likelihood along a random ordering, for training (their Eq. 10).
+    def estimate(self, vectors: Tensor, observed: Tensor) -> Tensor:
+        """An estimate [N] of the log-likelihoods of vectors [N, D] from the conditionals of what a mask [N, D] leaves out.
 
-        Of d - 1 dimensions observed, the D - d + 1 terms that may come next all estimate the same one.
+        Of d - 1 dimensions observed, each of the other D - d + 1 may come next; D times the mean of their terms is the estimate
+        (their Sec. 3: its mean over random orderings and places d is that of the log-likelihood over orderings).
         """
-        n, device = len(vectors), vectors.device
-        num_observed = torch.randint(self.dim, (n, 1), device=device)
-        observed = torch.rand(n, self.dim, device=device).argsort(1).argsort(1) < num_observed
         seen = torch.cat([vectors * observed, observed.to(vectors)], dim=1)  # [N, 2D]
         mixtures = self.output(self.hidden(self.input(seen))).unflatten(1, (self.dim, -1))
         terms = mixture_log_prob(mixtures, vectors) * ~observed
-        return terms.sum(1) * self.dim / (self.dim - num_observed[:, 0])
+        return terms.sum(1) * self.dim / (~observed).sum(1)
 
     def _along(self, ordering: list[int], vectors: Tensor) -> Tensor:
         """log p(x_i | what comes before i in `ordering`), [N, D]."""
