@@ -30,6 +30,7 @@ from genae.models.autoencoder import Autoencoder
 from genae.registry import METRICS
 
 Pairs = Literal["any", "within-first", "within-second", "across"]
+WORDS = {"within-first": "within the first domain", "within-second": "within the second domain", "across": "across domains"}
 
 
 @dataclass(kw_only=True)
@@ -87,7 +88,7 @@ class InterpolationMetric(Metric):
         }
 
     def notes(self) -> list[str]:
-        return super().notes() + ([] if self.pairs == "any" else [self.pairs.replace("-", " ") + " domain"])
+        return super().notes() + ([] if self.pairs == "any" else [WORDS[self.pairs]])
 
 
 @METRICS.add("interpolation-step", small={"num_pairs": 6, "num_steps": 4})
