@@ -107,7 +107,8 @@ def _component(registry: Registry) -> dict[str, Any]:
     for name in registry.names():
         entry = registry[name]
         found = schema(entry.factory)
-        properties = {"name": {"const": name}, **found["properties"]}
+        inner = {key: _ref(word) for key, kind in entry.nested.items() for word in KINDS if KINDS[word] is kind}
+        properties = {"name": {"const": name}, **found["properties"], **inner}
         choice = {"type": "object", "properties": properties, "required": ["name", *found.get("required", [])]}
         whole.append({"title": name, "description": entry.summary, **choice, "additionalProperties": False})
     part = {"title": "an overlay's part", "type": "object", "not": {"required": ["name"]}}

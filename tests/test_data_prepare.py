@@ -279,7 +279,7 @@ def test_bad_requests_are_refused_in_one_clear_line(source: Path, home: Path):
         (("folder", empty), {"pack": "a"}, "empty has no usable image"),
         (("folder", source), {"pack": "a", "resolution": 48}, "--resolution 48: use a power of two"),
         (("folder", source), {"pack": "a", "resolution": 64}, "12 set aside: kind-0/0.png is 16x16, smaller than 64 pixels"),
-        (("folder", source), {"pack": "a", "crop": "face"}, "unknown crop 'face'; known: center, none, or a number"),
+        (("folder", source), {"pack": "a", "crop": "face"}, "unknown crop 'face'; known: center, none, pad, or a number"),
         (("folder", source), {"pack": "a", "channels": 4}, "--channels is 1 or 3"),
         (("folder", source), {"pack": "a", "test_share": 1.5}, "--test-share 1.5: use a number between 0 and 1"),
         (("mnist", source), {}, "has no file like"),
