@@ -10,9 +10,12 @@ The parts, from Sec. 5 of the paper and the settings released for its MNIST row 
   each step's p(X | h_1) is to reconstruct that image: the objective `walkback`;
 - samples are the means p(X | h_1) along the chain, as its Parzen row has them.
 
-The chain starts from noise, never from a training image, and its first `burn_in` steps are dropped. Many chains run side by
-side, and each gives `collected` samples. A code is the first hidden layer h_1 of a step, after which nothing is left to chance:
-`decode` is p(X | h_1), and decoded `sample_codes` are the samples. There is no prior on it, and no likelihood.
+The chain starts from noise and not from a training image: binary pixels that are drawn one by one, each with the mean of the
+training images there, of which training keeps a running account. (From even odds it ends in negatives of images: tanh layers
+that turn their signs turn black and white, and nothing in training leads back from there.) Its first `burn_in` steps are
+dropped. Many chains run side by side, and each gives `collected` samples. A code is the first hidden layer h_1 of a step, after
+which nothing is left to chance: `decode` is p(X | h_1), and decoded `sample_codes` are the samples. There is no prior on it,
+and no likelihood.
 """
 
 from collections.abc import Iterator
@@ -32,6 +35,8 @@ from genae.precision import at_least_float32
 from genae.registry import MODELS, OBJECTIVES
 from genae.schedule import Growth, Phase
 
+MEAN_DECAY = 0.99  # of the running mean of the pixels, per batch
+
 
 class TiedLayers(nn.Module):
     """Pixels h_0 and hidden layers h_1 to h_K with their tied weights; as a decoder, h_1 [N, D] -> images.
@@ -39,6 +44,8 @@ class TiedLayers(nn.Module):
     hidden_noise: the standard deviation of what is added before and after tanh.  noisy_first: to h_1 too.
     pixel_noise: the share of pixels that become 0 or 1.  draw_pixels: draw X from p(X | h_1), or else take its mean.
     """
+
+    mean_pixels: Tensor
 
     def __init__(
         self,
@@ -61,6 +68,7 @@ class TiedLayers(nn.Module):
             nn.init.xavier_uniform_(torch.empty(below, above)) for below, above in pairwise(self.widths)
         )
         self.biases = nn.ParameterList(torch.zeros(width) for width in self.widths)
+        self.register_buffer("mean_pixels", torch.full((self.widths[0],), 0.5))  # of the training images, running
 
     def forward(self, codes: Tensor, growth: Growth | None = None) -> Tensor:
         return as_images(self.logits(codes).sigmoid(), self.shape, growth)
@@ -104,6 +112,11 @@ class TiedLayers(nn.Module):
                 mean = (chance < mean).to(mean.dtype)
             states[0] = self.corrupt(mean, generator)
 
+    def start(self, n: int, generator: torch.Generator) -> Tensor:
+        """Binary noise about the mean of the training images, [n, C H W]."""
+        chance = torch.rand(n, self.widths[0], generator=generator, device=generator.device).to(self.mean_pixels.device)
+        return (chance < self.mean_pixels).to(self.mean_pixels.dtype)
+
     def settle(self, pixels: Tensor) -> Tensor:
         """h_1 [N, D] of pixels [N, C H W] that are held: without noise, through all layers upwards and down again."""
         states = [pixels, *(pixels.new_zeros(len(pixels), width) for width in self.widths[1:])]
@@ -139,12 +152,11 @@ class DeepGSN(Generator):
 
     @torch.no_grad()
     def sample_codes(self, n: int, generator: torch.Generator) -> Tensor:
-        """h_1 [n, D] of ceil(n / collected) chains from uniform noise: of all of them at one step, then at the next."""
+        """h_1 [n, D] of ceil(n / collected) chains from noise: of all of them at one step, then at the next."""
         if self.density is not None:
             return super().sample_codes(n, generator)
         num_chains = -(-n // self.collected)
-        start = torch.rand(num_chains, self.decoder.widths[0], generator=generator, device=generator.device)
-        chain = self.decoder.chain(start.to(self.device), generator)
+        chain = self.decoder.chain(self.decoder.start(num_chains, generator), generator)
         for _ in range(self.burn_in):
             next(chain)
         return torch.cat([next(chain) for _ in range(self.collected)])[:n]
@@ -197,6 +209,8 @@ class Walkback(Objective):
 
     def terms(self, model: DeepGSN, images: Tensor, phase: Phase, generator: torch.Generator) -> Terms:
         pixels = as_vectors(images, model.decoder.shape, phase.growth)
+        with torch.no_grad():
+            model.decoder.mean_pixels.lerp_(pixels.mean(0), 1 - MEAN_DECAY)
         reconstructed = model.walk(images, self.num_steps, generator, phase.growth)
         entropies = [F.binary_cross_entropy_with_logits(at_least_float32(logits), pixels) for logits in reconstructed]
         return {"reconstruction": torch.stack(entropies).sum() - self.num_steps * F.binary_cross_entropy(pixels, pixels)}
