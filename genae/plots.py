@@ -1,4 +1,4 @@
-"""What is drawn from records alone, without a model: loss curves, and the order of rows beside the paper's.
+"""What is drawn from records alone, without a model: loss curves, likelihoods, and the order of rows beside the paper's.
 
 Pictures are SVG with a transparent ground, whose ink follows a reader's light or dark theme. The same numbers give the same
 bytes, so that a committed report changes only where a number does.
@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
 INK = "#0a0b0c"  # stands for the reader's ink while drawing, and is replaced in the SVG
 LINES = ("#3f7fd0", "#d9772b", "#2f9e75", "#a05fc0", "#c9a227", "#c4506b")  # of middling lightness: seen on white and on black
+DASHES = ("-", (0, (5, 2)), (0, (1, 1)))  # of the first six rows of a plot, the next six, ...
 FAINT = "#8b929b"
 STYLE = "<style>svg{color:#444b54}@media (prefers-color-scheme: dark){svg{color:#b9c0c8}}</style>"
 PANELS_ABREAST = 4
+LIKELIHOOD = "/log_prob"  # the end of a term that is a mean log likelihood of held-out data: "validation/log_prob"
+BELOW = 0.2  # the share of likelihoods, of the beginnings of training, that may lie below the axis
 
 
 def loss_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
@@ -46,6 +49,34 @@ def loss_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
     if len(curves) > 1:
         handles, labels = axes.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", ncols=6, frameon=False, fontsize=7, labelcolor=INK)
+    return _svg(figure)
+
+
+def likelihood_curves(curves: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> bytes | None:
+    """An SVG of held-out log likelihood against seconds of training: a colour for each row, a line for each of its seeds.
+
+    curves: {row label: the lines of a progress file, or of a thinned one, for each seed}. None where no line has a likelihood.
+    """
+    drawn = {label: [points for lines in seeds if (points := _likelihoods(lines))] for label, seeds in curves.items()}
+    drawn = {label: seeds for label, seeds in drawn.items() if seeds}
+    if not drawn:
+        return None
+    figure = _figure(7.0, 3.4)
+    axes = figure.subplots()
+    for index, (label, seeds) in enumerate(drawn.items()):
+        style = {"color": LINES[index % len(LINES)], "linestyle": DASHES[index // len(LINES) % len(DASHES)], "linewidth": 1.1}
+        for number, points in enumerate(seeds):
+            axes.plot(*zip(*points, strict=True), label=label if number == 0 else None, **style)
+    heights = sorted(value for seeds in drawn.values() for points in seeds for _, value in points)
+    low, high = heights[int(BELOW * (len(heights) - 1))], heights[-1]
+    margin = 0.06 * (high - low) or 0.06 * abs(high) or 1.0
+    axes.set_ylim(low - margin, high + margin)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("seconds of training", color=INK, fontsize=7)
+    axes.set_ylabel("held-out log likelihood, nats", color=INK, fontsize=7)
+    axes.tick_params(colors=INK, labelsize=6.5, length=2, width=0.5)
+    _bare(axes)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=7, labelcolor=INK)
     return _svg(figure)
 
 
@@ -98,6 +129,26 @@ def _draw_term(panel: "Axes", term: str, curves: Mapping[str, Sequence[Mapping[s
     panel.locator_params(axis="y", nbins=3)
     panel.locator_params(axis="x", nbins=4)
     panel.xaxis.set_major_formatter(_thousands)
+    _bare(panel)
+
+
+def _likelihoods(lines: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
+    """(seconds of training, log likelihood) of the lines that have one. Where a run was resumed, its clock begins anew."""
+    points = []
+    before = latest = 0.0
+    for line in lines:
+        seconds = line.get("seconds")
+        if seconds is None:
+            continue
+        before, latest = (before + latest if seconds < latest else before), seconds
+        for name, value in line.get("terms", {}).items():
+            if name.endswith(LIKELIHOOD) and value is not None and math.isfinite(value):
+                points.append((before + seconds, value))
+    return points
+
+
+def _bare(panel: "Axes") -> None:
+    """The axes at the left and below alone, faint."""
     for name, spine in panel.spines.items():
         spine.set_visible(name in ("left", "bottom"))
         spine.set(color=FAINT, linewidth=0.6)

@@ -99,7 +99,7 @@ def test_training_images_are_no_outliers_and_noise_is():
     values = Outliers(num_generated=40).measure(Album(noise), Splits(split_of), Context())
     assert values["outliers"] == 1
     assert values["distance"] > values["distance_of_images"]
-    assert values["ceiling"] == own["ceiling"] < 0.5
+    assert values["of_images"] == own["of_images"] < 0.5
 
 
 def test_too_few_training_images_or_none_of_their_own_are_refused():

@@ -74,3 +74,25 @@ def test_ranks_of_different_rows_are_refused():
 def test_plots_import_neither_torch_nor_matplotlib_until_they_draw():
     code = "import sys; sys.modules['torch'] = sys.modules['matplotlib'] = None; import genae.plots"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def likelihoods(*points, name="validation/log_prob"):
+    return [{"seconds": seconds, "terms": {name: value, "density/nats_per_dim": 1.0}} for seconds, value in points]
+
+
+def test_likelihoods_against_seconds_have_a_colour_for_each_row_and_a_line_for_each_seed():
+    rising = likelihoods((1.0, -20.0), (2.0, 10.0), (3.0, 15.0), (4.0, None))
+    svg = plots.likelihood_curves({"LDE": [rising, rising], "MAF": [likelihoods((1.0, 9.0), (3.0, 12.0))], "GAN": [CURVE]})
+    assert {"LDE", "MAF", "seconds of training", "held-out log likelihood, nats"} <= set(texts(svg))
+    assert "GAN" not in texts(svg)
+    assert [len(lines_of(svg, colour)) for colour in plots.LINES[:3]] == [3, 2, 0]  # and one of each in the key
+    assert svg == plots.likelihood_curves({"LDE": [rising, rising], "MAF": [likelihoods((1.0, 9.0), (3.0, 12.0))]})
+
+
+def test_the_clock_of_a_resumed_run_goes_on_where_it_stopped():
+    lines = likelihoods((1.0, 1.0), (5.0, 2.0), (0.5, 3.0), (2.0, 4.0), (1.0, 5.0))
+    assert plots._likelihoods(lines) == [(1.0, 1.0), (5.0, 2.0), (5.5, 3.0), (7.0, 4.0), (8.0, 5.0)]
+
+
+def test_without_likelihoods_there_is_nothing_to_draw():
+    assert plots.likelihood_curves({"VAE": [CURVE], "AE": []}) is None

@@ -335,6 +335,32 @@ def test_columns_without_such_details_have_no_line():
     assert "Beside the scores" not in text.markdown(drawn) + report.page.html(drawn)
 
 
+def test_a_column_says_its_floor_and_which_rows_are_not_better():
+    likelihood = Column(id="log-likelihood", metric={"name": "log-likelihood"}, direction="max")
+    records = [record("lde", 150.0 + seed, likelihood, seed, details={"floor": 137.0}) for seed in (0, 1)]
+    records += [record("made", 130.0 + seed, likelihood, seed, details={"floor": 137.0}) for seed in (0, 1)]
+    drawn = report.build(experiment({"lde": ("LDE", {}), "made": ("MADE", {})}, [likelihood], seeds=(0, 1)), records)
+    assert "log-likelihood: the floor is 137.0; not better than theirs: MADE." in drawn.notes
+    alone = report.build(experiment({"lde": ("LDE", {})}, [likelihood], seeds=(0, 1)), records[:2])
+    assert "log-likelihood: the floor is 137.0; every row is better." in alone.notes
+
+
+def test_a_table_of_log_likelihoods_shows_them_against_seconds(tmp_path):
+    likelihood = Column(id="log-likelihood", metric={"name": "log-likelihood"}, direction="max")
+    folder = tmp_path / "lde-faces-s0"
+    folder.mkdir()
+    lines = [{"images_seen": 10 * step, "seconds": step, "terms": {"validation/log_prob": 1.0 * step}} for step in (1, 2, 3)]
+    (folder / "curve.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    asked = experiment({"lde": ("LDE", {})}, [likelihood])
+    drawn = report.build(asked, [record("lde", 150.0, likelihood)], tmp_path)
+    assert b"seconds of training" in drawn.likelihoods
+    assert "Held-out log likelihood against seconds" in report.page.html(drawn)
+    assert "(pictures/likelihoods.svg)" in text.markdown(drawn)
+    assert text.picture_files(drawn)["pictures/likelihoods.svg"] == drawn.likelihoods
+    other = report.build(experiment({"lde": ("LDE", {})}), [record("lde", 2.0)], tmp_path)
+    assert other.likelihoods is None
+
+
 # The order of rows
 
 

@@ -3,7 +3,7 @@
 The manifold is the union of balls about the features of training images, each as wide as the distance to its k-th nearest
 other one, k = 3; a sample whose features lie in no ball is an outlier. Features are the 1,280 of EfficientNet-Lite0, as of
 `fd-efficientnet`, where the authors have VGG-16's: so the number stands for theirs and is not it. The manifold of few training
-images has holes: the share of *test* images that lie off it, the detail `ceiling`, is what no model need be below.
+images has holes: the share of *test* images that lie off it, the detail `of_images`, is what no model need be below.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ DISTANCES_AT_ONCE = 4_000_000  # 32 MB of them
 class Outliers(Metric):
     """The share of samples off the manifold of the training images, in [0, 1].
 
-    Details: `ceiling`; and the mean distance of samples to the nearest training image, `distance`, beside that of test images,
+    Details: `of_images`; and the mean distance of samples to the nearest training image, `distance`, beside that of test images,
     `distance_of_images`.
 
     num_generated: samples; another count than 50,000 shows in the column's name.
@@ -61,8 +61,8 @@ class Outliers(Metric):
             raise ValueError(f"{len(known)} training images have no neighbour number {self.neighbour}")
         radii = squared_radii(known, self.neighbour)
         outside, distance = against(features(samples(model, self.num_generated, context)), known, radii)
-        ceiling, usual = against(features(real_images(held_out, context)), known, radii)
-        return {self.name: outside, "ceiling": ceiling, "distance": distance, "distance_of_images": usual}
+        of_images, usual = against(features(real_images(held_out, context)), known, radii)
+        return {self.name: outside, "of_images": of_images, "distance": distance, "distance_of_images": usual}
 
     def protocol(self, data: Splits, context: Context) -> dict[str, Any]:
         parts = zip(("reference", "images"), self._images(data), strict=True)

@@ -120,6 +120,7 @@ class Report:
     pictures: tuple[Picture, ...]
     curves: Mapping[str, bytes]  # row id -> SVG
     claims: tuple[Judgement, ...]
+    likelihoods: bytes | None = None  # SVG, of a table of log likelihoods whose runs were watched by one
 
 
 def build(experiment: Experiment, records: Iterable[Record], figures: Path | None = None) -> Report:
@@ -139,6 +140,9 @@ def build(experiment: Experiment, records: Iterable[Record], figures: Path | Non
         for row, cell in _best_marked(of_column, measure).items():
             cells[row, column.id] = cell
     runs, pictures, curves, more = _beside(experiment, mine, figures)
+    labels = {row.id: row.label or row.id for row in experiment.rows.values()}
+    of_likelihoods = any(column.metric["name"] == "log-likelihood" for column in experiment.columns.values())
+    watched = {labels[row]: list(lines.values()) for row, lines in curves.items()} if of_likelihoods else {}
     return Report(
         table=experiment.table,
         title=experiment.title or experiment.source or experiment.table,
@@ -146,18 +150,19 @@ def build(experiment: Experiment, records: Iterable[Record], figures: Path | Non
         caption=experiment.caption,
         scale=experiment.scale,
         command=_command(experiment),
-        rows={row.id: row.label or row.id for row in experiment.rows.values()},
+        rows=labels,
         row_notes={row.id: row.note for row in experiment.rows.values() if row.note},
         measures=tuple(measures),
         cells=cells,
         num_seeds=len(experiment.seeds),
         same_kind=experiment.scale == "paper",
         has_published=any(cell.published is not None for cell in cells.values()),
-        notes=(*notes, *_about_data(mine), *more),
+        notes=(*notes, *_about_data(mine), *more, *_about_floors(measures, cells, labels)),
         runs=runs,
         pictures=pictures,
-        curves=curves,
+        curves={row: plots.loss_curves(lines) for row, lines in curves.items()},
         claims=judge(experiment, mine),
+        likelihoods=plots.likelihood_curves(watched),
     )
 
 
@@ -297,6 +302,25 @@ def _places(value: float) -> int:
     return 0 if text.endswith(".0") or "e" in text else len(text.partition(".")[2])
 
 
+def _about_floors(measures: Sequence[Measure], cells: Mapping[tuple[str, str], Cell], labels: Mapping[str, str]) -> list[str]:
+    """A sentence for each column whose records have the detail `floor`: what it is, and which rows are not better."""
+    said = []
+    for measure in measures:
+        floors = {}
+        for row, label in labels.items():
+            found = [details["floor"] for details in cells[row, measure.id].details if "floor" in details]
+            if found:
+                floors[row] = label, statistics.fmean(found)
+        if not floors:
+            continue
+        sign = 1 if measure.direction == "max" else -1
+        short = [label for row, (label, floor) in floors.items() if sign * cells[row, measure.id].mean <= sign * floor]
+        numbers = sorted({f"{floor:.{measure.decimals}f}" for _, floor in floors.values()}, key=float)
+        what = f"{measure.header}: the floor is {' to '.join([numbers[0], *numbers[1:][-1:]])}"
+        said.append(f"{what}; not better than theirs: {', '.join(short)}." if short else f"{what}; every row is better.")
+    return said
+
+
 def _about_data(records: Sequence[Record]) -> list[str]:
     """A sentence for each data set of which records saw different versions."""
     digests: dict[str, set[str]] = {}
@@ -307,8 +331,11 @@ def _about_data(records: Sequence[Record]) -> list[str]:
 
 def _beside(
     experiment: Experiment, records: Sequence[Record], figures: Path | None
-) -> tuple[tuple[Trained, ...], tuple[Picture, ...], dict[str, bytes], list[str]]:
-    """What stands beside the numbers: (runs, pictures of the first seed of each row and data set, curves by row, notes)."""
+) -> tuple[tuple[Trained, ...], tuple[Picture, ...], dict[str, dict[str, list[Record]]], list[str]]:
+    """What stands beside the numbers: (runs, pictures of the first seed of each row and data set, curves by row, notes).
+
+    A row's curves are lines of progress by the label of their run, as plots.loss_curves takes them.
+    """
     several_data = len({run.data_name for run in experiment.runs}) > 1
     runs: list[Trained] = []
     pictures: list[Picture] = []
@@ -337,7 +364,7 @@ def _beside(
         runs.append(Trained(*of, run.identity, latest.get("images_seen"), seconds, latest))
     some = "1 picture" if stale == 1 else f"{stale} pictures"
     notes = [f"Left out: {some} of another checkpoint than the numbers'."] if stale else []
-    return tuple(runs), tuple(pictures), {row: plots.loss_curves(lines) for row, lines in curves.items()}, notes
+    return tuple(runs), tuple(pictures), curves, notes
 
 
 def _pictures(run: RunSpec, folder: Path) -> Iterator[tuple[Record, Picture]]:

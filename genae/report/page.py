@@ -8,6 +8,7 @@ from genae.claims import Verdict
 from genae.report.beside import BESIDE, KEY, beside
 from genae.report.build import Picture, Report
 from genae.report.grid import (
+    LIKELIHOODS,
     PROVENANCE,
     Grid,
     Printed,
@@ -236,6 +237,12 @@ def _verdict(verdict: Verdict) -> str:
 
 def _pictures(report: Report) -> str:
     parts = []
+    if report.likelihoods:
+        drawn = _uri(report.likelihoods, "svg+xml")
+        parts.append(
+            f'<figure class="card curves"><img alt="Held-out log likelihood against seconds" src="{drawn}">'
+            f"<figcaption>{escape(LIKELIHOODS)}</figcaption></figure>"
+        )
     for row, label in report.rows.items():
         mine = [_figure(picture) for picture in report.pictures if picture.row == row]
         if mine or row in report.curves:

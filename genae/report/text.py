@@ -13,6 +13,7 @@ from genae import plots
 from genae.report.beside import BESIDE, KEY, beside
 from genae.report.build import Picture, Report
 from genae.report.grid import (
+    LIKELIHOODS,
     PROVENANCE,
     Grid,
     Printed,
@@ -211,6 +212,8 @@ def markdown(report: Report) -> str:
         lines += ["## Claims", "", *_md_table(map(_md, CLAIMS), judged), "", _md(claims_key(report)), ""]
     if report.pictures or report.curves:
         lines += ["## Pictures", ""]
+    if report.likelihoods:
+        lines += [f"![{LIKELIHOODS}](pictures/likelihoods.svg)", ""]
     for row, label in report.rows.items():
         mine = [picture for picture in report.pictures if picture.row == row]
         if mine or row in report.curves:
@@ -234,6 +237,7 @@ def picture_name(picture: Picture) -> str:
 def picture_files(report: Report) -> dict[str, bytes]:
     """The files that the Markdown shows, by path beside it."""
     files = {f"pictures/{picture_name(picture)}": picture.png for picture in report.pictures}
+    files |= {"pictures/likelihoods.svg": report.likelihoods} if report.likelihoods else {}
     return files | {f"pictures/{row}-curves.svg": svg for row, svg in report.curves.items()}
 
 
