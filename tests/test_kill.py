@@ -81,7 +81,7 @@ def experiment(folder: Path, case: str) -> Path:
                     | {"schedule": {"total_kimg": SECOND_KIMG, "phases": [phase | {"resolution": 8, "learning_rate": 0.001}]}},
                 },
                 "metrics": [{"name": "mse"}, {"name": "psnr"}],
-                "figures": [{"name": "samples"}],
+                "figures": [{"name": "samples" if "sample" in provided_by(model) else "reconstructions"}],
                 "compute": {"checkpoint_seconds": 0.02, "log_kimg": 0.02},
             }
         },

@@ -25,7 +25,8 @@ def build_model(name: str, seed: int = 0) -> Generator:
     return MODELS.build({"name": name, **MODELS[name].small}, (3, SIZE, SIZE)).to(memory_format=torch.channels_last)
 
 
-PROVIDES = {name: build_model(name).provides for name in buildable(MODELS)}
+BUILT = {name: build_model(name) for name in buildable(MODELS)}
+PROVIDES = {name: model.provides for name, model in BUILT.items() if list(model.parameters())}  # there is something to train
 PAIRS = [
     (objective, model)
     for objective in OBJECTIVES.names()

@@ -90,7 +90,7 @@ class BoundedVariational(Variational):
         return importance_bound(torch.stack(log_weights))
 
 
-@MODELS.add("vae", small={"latent_dim": 8, "width": 8})
+@MODELS.add("vae", small={"latent_dim": 8, "width": 8, "norm_scale_mean": 1.0})
 def vae(
     shape: tuple[int, int, int],
     *,
