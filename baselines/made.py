@@ -16,14 +16,15 @@ from zuko.nn import MaskedMLP
 from genae.densities.density import Density
 from genae.registry import DENSITIES
 
-MIN_LOG_SCALE = -10.0  # of a Gaussian, in units of standardised vectors: a peak cannot close upon one vector for ever
+LOG_SCALE = 10.0  # a Gaussian's spread stays within exp(+-10): no peak closes upon one vector for ever, no draw explodes
+DISTANCE = 1e15  # in spreads, from where on a Gaussian falls no further: its square is still a float32
 
 
 def mixture_log_prob(parameters: Tensor, x: Tensor) -> Tensor:
     """log of a mixture of K Gaussians: parameters [..., 3K] (logits, means, log of the spreads) at x [...] -> [...]."""
     logits, means, log_scales = parameters.chunk(3, dim=-1)
-    log_scales = log_scales.clamp(min=MIN_LOG_SCALE)
-    distances = (x[..., None] - means) * (-log_scales).exp()
+    log_scales = log_scales.clamp(-LOG_SCALE, LOG_SCALE)
+    distances = ((x[..., None] - means) * (-log_scales).exp()).clamp(-DISTANCE, DISTANCE)
     log_parts = logits.log_softmax(-1) - log_scales - distances.square() / 2
     return log_parts.logsumexp(-1) - math.log(2 * math.pi) / 2
 
@@ -34,7 +35,7 @@ def mixture_draw(parameters: Tensor, uniform: Tensor, normal: Tensor) -> Tensor:
     below = logits.softmax(-1).cumsum(-1) <= uniform[..., None]
     chosen = below.sum(-1, keepdim=True).clamp(max=logits.shape[-1] - 1)  # a sum of shares may round to less than 1
     mean, log_scale = means.gather(-1, chosen)[..., 0], log_scales.gather(-1, chosen)[..., 0]
-    return mean + log_scale.clamp(min=MIN_LOG_SCALE).exp() * normal
+    return mean + log_scale.clamp(-LOG_SCALE, LOG_SCALE).exp() * normal
 
 
 def mixture_noise(n: int, dim: int, generator: torch.Generator, like: Tensor) -> tuple[Tensor, Tensor]:
