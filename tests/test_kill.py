@@ -1,8 +1,9 @@
 """Exact resume: kill a run for real, at named and at random moments, run it again, and find nothing changed.
 
-Each experiment trains two stages on 8x8 images, with a fade-in, averaged weights and everything that its objective can carry,
-and is measured, drawn and collected. A run is a forked process, so that SIGKILL is the kernel's own; it is compared with a run
-that nobody disturbed: checkpoint digests, progress.jsonl, records and pictures.
+Each experiment trains two stages on 8x8 images, with a fade-in, averaged weights and everything that its objective can carry
+(one of them a density on the codes, whose best weights are kept), and is measured, drawn and collected. A run is a forked
+process, so that SIGKILL is the kernel's own; it is compared with a run that nobody disturbed: checkpoint digests,
+progress.jsonl, records and pictures.
 """
 
 import json
@@ -20,7 +21,7 @@ import yaml
 from genae import checkpoint, results, rundir, study, trainer
 from genae.conformance.names import buildable
 from genae.experiment import import_modules, load, project_root
-from genae.registry import MODELS, OBJECTIVES
+from genae.registry import DENSITIES, MODELS, OBJECTIVES
 from genae.stop import Interrupted, Stop
 from genae.training import Training
 
@@ -36,6 +37,7 @@ FIRST_KIMG, FADE_KIMG, TOTAL_KIMG, SECOND_KIMG, BATCH = 0.06, 0.06, 0.2, 0.06, 1
 ALSO = {
     "automodulator with L_inv added": ("automodulator", {"invariance": "added"}, {"extra_layer": 8}),
     "automodulator with L_inv replacing": ("automodulator", {"invariance": "replacing"}, {"extra_layer": 8}),
+    "incremental, then a density": ("incremental", {}, {}),
 }
 
 
@@ -66,6 +68,10 @@ def experiment(folder: Path, case: str) -> Path:
         "objective": {"name": objective, **OBJECTIVES[objective].small, **settings},
         "average": {"parts": ["decoder"], "half_life_kimg": 0.05},
     }
+    second = trained | {"schedule": {"total_kimg": SECOND_KIMG, "phases": [phase | {"resolution": 8, "learning_rate": 0.001}]}}
+    if case.endswith("then a density"):
+        second = {"density": {"name": "lde", **DENSITIES["lde"].small}, "keep_best": {"every_kimg": 0.02}}
+        second |= {"schedule": {"total_kimg": SECOND_KIMG, "phases": [phase]}}
     model = model_for(objective)
     start = 4 if "growth" in provided_by(model) else 8
     growing = [phase | {"resolution": start, "kimg": FIRST_KIMG}, phase | {"resolution": 8, "fade_kimg": FADE_KIMG}]
@@ -73,12 +79,11 @@ def experiment(folder: Path, case: str) -> Path:
         "table": "kill/table",
         "rows": {
             "row": {
-                "data": {"name": "fashion-mnist", "resolution": 8, "count": 150},
+                "data": {"name": "fashion-mnist", "resolution": 8, "count": 150, "num_validation": 30},
                 "model": {"name": model, **MODELS[model].small, **of_model},
                 "stages": {
                     "first": trained | {"schedule": {"total_kimg": TOTAL_KIMG, "phases": growing}},
-                    "second": trained
-                    | {"schedule": {"total_kimg": SECOND_KIMG, "phases": [phase | {"resolution": 8, "learning_rate": 0.001}]}},
+                    "second": second,
                 },
                 "metrics": [{"name": "mse"}, {"name": "psnr"}],
                 "figures": [{"name": "samples" if "sample" in provided_by(model) else "reconstructions"}],
