@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from genae.conformance.tiny_copies import COPIES, write_copy
+from genae.data.sources import SOURCES
 
 PAGES = [
     "README.md",
@@ -95,7 +96,7 @@ def test_a_command_that_a_page_shows_does_what_it_says(sandbox, command):
     if "--source DIR" in command:
         source = command.split()[3]
         command = command.replace("DIR", f"copies/{source}").replace("--resolution 64", "--resolution 16")
-        command += "" if "resolution" in command or "mnist" in source or "cifar" in source else " --resolution 16"
+        command += "" if "resolution" in command or SOURCES[source].crop is None else " --resolution 16"
     elif "verify" in command:
         run("genae data prepare folder --source copies/folder --name my-birds --resolution 16", sandbox)
     done = run(command, sandbox)
