@@ -28,7 +28,8 @@ from genae.training import Training
 pytestmark = pytest.mark.kill
 
 FORK = get_context("fork")
-import_modules(["baselines.pggan", "baselines.stylegan", "baselines.glow"], project_root(Path(__file__)))
+BASELINES = ["pggan", "stylegan", "glow", "vae_iaf", "evae", "deep_gsn"]
+import_modules([f"baselines.{name}" for name in BASELINES], project_root(Path(__file__)))
 
 FIRST_KIMG, FADE_KIMG, TOTAL_KIMG, SECOND_KIMG, BATCH = 0.06, 0.06, 0.2, 0.06, 10
 
@@ -44,6 +45,13 @@ ALSO = {
 # The models that objectives were made for, where that is not the first that they can train.
 MODEL = {"non-saturating": "stylegan", "likelihood": "glow", "incremental": "iae", "adversarial-autoencoder": "aae"}
 
+# The same for objectives of baselines, which are killed by `make test-slow`.
+OF_BASELINES = {"iaf-elbo": "vae-iaf", "evae": "evae", "walkback": "deep-gsn"}
+CASES = [
+    *(pytest.param(name, marks=pytest.mark.slow) if name in OF_BASELINES else name for name in OBJECTIVES.names()),
+    *ALSO,
+]
+
 
 def provided_by(model: str) -> frozenset[str]:
     return MODELS.build({"name": model, **MODELS[model].small}, (1, 8, 8)).provides
@@ -51,8 +59,8 @@ def provided_by(model: str) -> frozenset[str]:
 
 def model_for(objective: str) -> str:
     """The first registered model that the objective can train and that grows, so that the fade-in is real."""
-    if objective in MODEL:
-        return MODEL[objective]
+    if objective in MODEL | OF_BASELINES:
+        return (MODEL | OF_BASELINES)[objective]
     needs = OBJECTIVES[objective].factory.needs | {"growth"}
     for name in buildable(MODELS):
         if needs <= provided_by(name):
@@ -147,7 +155,7 @@ def timeless(line: dict) -> dict:
     return {key: value for key, value in line.items() if key not in ("time", "seconds", "commit", "dirty")}
 
 
-@pytest.fixture(scope="module", params=[*OBJECTIVES.names(), *ALSO])
+@pytest.fixture(scope="module", params=CASES)
 def undisturbed(request, tmp_path_factory):
     """(objective or other case, what its run comes to when nobody disturbs it)."""
     path = experiment(tmp_path_factory.mktemp("undisturbed"), request.param)

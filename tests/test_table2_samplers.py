@@ -6,12 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from torch import Tensor, nn
 
-from genae.experiment import import_modules, project_root
+import genae
+from genae import checkpoint, study, trainer
+from genae.experiment import import_modules, load, project_root
 from genae.networks.fully_connected import as_images, as_vectors
 from genae.registry import DENSITIES, MODELS, OBJECTIVES
+from genae.rundir import RunDir
 from genae.schedule import Growth, Phase
+from genae.stop import Stop
 
 import_modules(["baselines.gan", "baselines.gmmn"], project_root(Path(__file__)))
 
@@ -186,3 +191,47 @@ def test_two_clusters_far_from_the_origin_are_matched():
     for cluster, centre in ((samples[upper], 11), (samples[~upper], 7)):
         torch.testing.assert_close(cluster.mean(0), torch.full((2,), float(centre)), atol=0.25, rtol=0)
         assert 0.1 < cluster.std(0).mean() < 0.6
+
+
+def test_a_row_of_gmmn_and_autoencoder_trains_in_two_stages_samples_and_resumes_exactly(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "STATUS_SECONDS", 0.0)  # so that each step is told, and may be the last
+    phases = {"total_kimg": 0.2, "phases": [{"batch_size": 20, "learning_rate": 0.01}]}
+    row = {
+        "data": {"name": "fashion-mnist", "resolution": 8, "count": 60},
+        "model": {"name": "gmmn-autoencoder", **MODELS["gmmn-autoencoder"].small},
+        "stages": {
+            "autoencoder": {"objective": {"name": "reconstruction"}, "schedule": phases},
+            "density": {
+                "density": {"name": "gmmn", "hidden_units": [16]},
+                "objective": {"name": "moment-matching"},
+                "schedule": phases,
+            },
+        },
+    }
+
+    def last(folder: Path, stop_at: int | None) -> checkpoint.Checkpoint:
+        folder.mkdir()
+        path = folder / "table.yaml"
+        path.write_text(yaml.safe_dump({"table": "test/gmmn", "rows": {"row": row}}))
+        experiment = load(path)
+        (run,), runs = experiment.runs, study.Folders(experiment.root).runs
+        trainer.train(run, 0, runs)
+        if stop_at:
+            stop = Stop()
+
+            def watch(progress) -> None:
+                stop.requested = progress.images_seen >= stop_at
+
+            with pytest.raises(study.Interrupted):
+                trainer.train(run, 1, runs, stop=stop, watch=watch)
+        trainer.train(run, 1, runs)
+        return checkpoint.latest(RunDir.of(runs, run.label, run.identity).checkpoints)
+
+    undisturbed, resumed = last(tmp_path / "a", None), last(tmp_path / "b", 100)
+    assert resumed.digest == undisturbed.digest
+    model = genae.load(undisturbed.path.parent.parent)
+    assert "sample" in model.provides
+    assert "log_prob" not in model.density.provides
+    codes = model.sample_codes(5, generator())
+    assert codes.shape == (5, 8)
+    assert model.decode(codes).shape == (5, 1, 8, 8)
