@@ -164,7 +164,7 @@ def load(
         caption=_text(file, "caption"),
         scale=scale,
         imports=tuple(contents.imports),
-        rows={row: _row_spec(file["rows"], row, columns) for row in file["rows"]},
+        rows={row: _row_spec(file["rows"], row, columns, _selected_on_test(row, runs)) for row in file["rows"]},
         columns=columns,
         seeds=seeds,
         claims=_claims(file, None if incomplete else {*columns, *elsewhere}),
@@ -223,7 +223,13 @@ def _claims(file: Block, columns: Collection[str] | None) -> tuple[Claim, ...]:
     return tuple(found.values())
 
 
-def _row_spec(rows: Block, row: str, columns: Iterable[str]) -> RowSpec:
+def _selected_on_test(row: str, runs: Iterable[RunSpec]) -> bool:
+    """Whether a row's weights are chosen by the split that it is measured on."""
+    kept = [stage.keep_best for run in runs if run.row == row for stage in run.stages if stage.keep_best]
+    return any(settings["split"] == "test" for settings in kept)
+
+
+def _row_spec(rows: Block, row: str, columns: Iterable[str], selected_on_test: bool) -> RowSpec:
     own = mapping(rows, row)
     numbers: dict[str, dict[str, float]] = {}
     for key in ("published", "plus_minus"):
@@ -234,7 +240,9 @@ def _row_spec(rows: Block, row: str, columns: Iterable[str]) -> RowSpec:
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
                 raise given.marks[column].error(f"must be a number, not {shown(value)}{text_hint(value)}")
         numbers[key] = {column: float(value) for column, value in given.items() if value is not None}
-    return RowSpec(id=row, label=_text(own, "label") or row, note=_text(own, "note"), **numbers)
+    notes = [_text(own, "note"), "its weights were chosen on the test split" if selected_on_test else None]
+    note = "; ".join(filter(None, notes)) or None
+    return RowSpec(id=row, label=_text(own, "label") or row, note=note, **numbers)
 
 
 # Rows to runs.

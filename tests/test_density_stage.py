@@ -232,3 +232,15 @@ def test_vectors_are_refused_where_an_autoencoder_is_to_be_trained(tmp_path):
 def test_vectors_of_which_no_density_can_be_learned_are_refused(vectors, said):
     with pytest.raises(ValueError, match=said):
         check_vectors(vectors, 2)
+
+
+def test_a_row_whose_weights_were_chosen_on_the_test_split_says_so(tmp_path):
+    kept = {
+        split: {"stages": {"density": DENSITY | {"keep_best": {"every_kimg": 0.1, "split": split}}}}
+        for split in ("validation", "test")
+    }
+    kept["test"]["note"] = "as released"
+    path = table(tmp_path, kept, data={"name": "ramp"}, model={"name": "identity"}, metrics=[])
+    rows = load(path).rows
+    assert rows["test"].note == "as released; its weights were chosen on the test split"
+    assert rows["validation"].note is None
