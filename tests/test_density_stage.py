@@ -16,7 +16,7 @@ from genae.data.datasets import open_dataset
 from genae.densities.density import Density, check_vectors
 from genae.experiment import ExperimentError, load
 from genae.pixels import from_uint8
-from genae.registry import DATASETS, DENSITIES
+from genae.registry import DATASETS, DENSITIES, MODELS
 from genae.rundir import RunDir
 from genae.stop import Stop
 
@@ -244,3 +244,10 @@ def test_a_row_whose_weights_were_chosen_on_the_test_split_says_so(tmp_path):
     rows = load(path).rows
     assert rows["test"].note == "as released; its weights were chosen on the test split"
     assert rows["validation"].note is None
+
+
+def test_codes_drawn_from_a_density_lie_where_the_models_codes_do():
+    model = MODELS.build({"name": "automodulator", **MODELS["automodulator"].small}, (1, 8, 8))
+    model.density = Independent(model.latent.dim)
+    codes = model.sample_codes(50, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(codes.norm(dim=1), torch.ones(50))

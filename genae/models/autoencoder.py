@@ -101,7 +101,7 @@ class Generator(nn.Module):
     def sample_codes(self, n: int, generator: torch.Generator) -> Tensor:
         """n codes [n, D] to decode into samples: from the prior, unless a density was learned. Needs "sample"."""
         if self.density is not None:
-            return self.density.sample(n, generator)
+            return self.latent.project(self.density.sample(n, generator))  # a density knows nothing of a sphere
         if not self.latent.has_prior:
             raise ValueError("this model has no prior and no density was learned of its codes: there is nothing to sample from")
         return self.prior(n, generator)
