@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from genae.densities.density import Density
 from genae.latent import Gaussian
 from genae.models.autoencoder import Generator
 from genae.pixels import dequantize, from_uint8, to_uint8
@@ -98,3 +99,32 @@ def test_pixels_between_counts_are_rounded_to_one():
 def test_levels_that_256_counts_cannot_be_joined_into_are_refused(levels):
     with pytest.raises(ValueError, match="levels must be a power of two from 2 to 256"):
         OBJECTIVES.build({"name": "likelihood", "levels": levels})
+
+
+class KnownConditionals(Density):
+    """A density whose conditionals are given."""
+
+    def __init__(self, conditionals: Tensor) -> None:
+        super().__init__(conditionals.shape[1])
+        self.given = conditionals
+
+    def conditionals(self, vectors: Tensor) -> Tensor:
+        return self.given
+
+
+def test_a_floor_caps_the_cost_of_each_dimension():
+    # -log(p + 1e-12): at p = 1e-12 it is -log(2e-12), far below never more than 27.6 nats, and at p = 1 it is 0.
+    given = torch.tensor([[math.log(1e-12), -1e30], [0.0, -math.inf]])
+    found = loss(KnownConditionals(given), torch.zeros(2, 2), levels=None, unit="nats", floor=1e-12)
+    cap = 12 * math.log(10)
+    assert found == pytest.approx(((cap - math.log(2)) + cap + 0 + cap) / 4, rel=1e-6)
+
+
+def test_a_floor_asks_for_conditionals_and_for_continuous_vectors():
+    objective = OBJECTIVES.build({"name": "likelihood", "levels": None, "floor": 1e-12})
+    assert objective.needs == {"log_prob", "conditionals"}
+    assert OBJECTIVES.build({"name": "likelihood"}).needs == {"log_prob"}
+    with pytest.raises(ValueError, match="levels must be null"):
+        OBJECTIVES.build({"name": "likelihood", "floor": 1e-12})
+    with pytest.raises(ValueError, match="floor must be a density"):
+        OBJECTIVES.build({"name": "likelihood", "levels": None, "floor": -1.0})
