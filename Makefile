@@ -22,6 +22,7 @@ test-slow: .venv/tested
 bench: .venv/benched
 	.venv/bin/python benchmarks/loader.py
 	.venv/bin/python benchmarks/frechet.py
+	.venv/bin/python benchmarks/lde.py
 	.venv/bin/python benchmarks/mmd.py
 	.venv/bin/python benchmarks/parzen.py
 	.venv/bin/python benchmarks/train_step.py

@@ -30,7 +30,7 @@ def test_make_bench_runs_these(repository):
     run = re.findall(r"benchmarks/(\w+)\.py", (repository / "Makefile").read_text())
     assert (
         sorted(run)
-        == ["frechet", "loader", "mmd", "parzen", "train_step"]
+        == ["frechet", "lde", "loader", "mmd", "parzen", "train_step"]
         == sorted(p.stem for p in (repository / "benchmarks").glob("*.py"))
     )
 
@@ -48,6 +48,17 @@ def test_the_frechet_distance_is_timed_in_both_forms_for_many_and_for_few_sample
         assert sum(line.startswith(form) for line in ratios) == 2
     titles = [line for line in lines if line.endswith("vectors of 16")]
     assert [title.partition(":")[0] for title in titles] == ["full rank", "fewer samples than features"]
+
+
+def test_the_density_estimator_is_timed_against_its_convolutions_and_against_whole_passes(repository, tmp_path):
+    sizes = ("--dim", "6", "--mixtures", "2", "--batch", "8", "--sampled-dim", "5", "--vectors", "3")
+    lines = "\n".join(printed(repository, tmp_path, "lde", "--repeats", "1", *sizes))
+    trained = re.findall(r"^  (\S.+?) +[\d,]+ samples/s +[\d.]+x +\d+% of the peak  apart (\S+)$", lines, re.MULTILINE)
+    sampled = re.findall(r"^  (\S.+?) +[\d.]+ ms +[\d.]+x  apart (\S+), given (\S+)$", lines, re.MULTILINE)
+    assert [name for name, _ in trained] == ["genae", "plain Conv1d"]
+    assert [name for name, *_ in sampled] == ["genae", "whole passes, plain Conv1d", "whole passes, ours"]
+    assert max(float(apart) for _, apart in trained) < 1e-4
+    assert max(float(apart) for _, *both in sampled for apart in both) < 1e-5
 
 
 def test_mmd_is_timed_against_all_pairs_differences_with_equal_gradients(repository, tmp_path):

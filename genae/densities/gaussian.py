@@ -67,8 +67,8 @@ class Whitening(nn.Module):
 def fit_gaussian(vectors: Tensor) -> MultivariateNormal:
     """The Gaussian of greatest likelihood for vectors [M, D]: their mean and (biased) covariance, in float64.
 
-    Raises ValueError where there is none, the covariance being singular: it names the dimensions that never vary, or that others
-    determine, or says that there are too few vectors.
+    Raises ValueError where there is none, the covariance being singular: it names the dimensions that never vary, or that
+    others determine, or says that there are too few vectors.
     """
     check_vectors(vectors, vectors.shape[-1])
     count, dim = vectors.shape

@@ -2,17 +2,18 @@
 
     log p(z) = sum_i log sum_k pi_ik N(z_i; mu_ik, sigma_ik^2)                 Eqs. 2 and 3
 
-Dilated causal convolutions over the vector, preceded by zeros, give features h_1 ... h_D of which h_i has seen z_1 ... z_{i-1}; a
-1x1 convolution turns h_i into the mixture of dimension i. A second input channel, the mask, tells z (1) from the zeros (0).
+Dilated causal convolutions over the vector, preceded by zeros, give features h_1 ... h_D of which h_i has seen z_1 ... z_{i-1};
+a 1x1 convolution turns h_i into the mixture of dimension i. A second input channel, the mask, tells z (1) from the zeros (0).
 
-The paper leaves the network's sizes open; they are those of the released code. P = 2^n zeros with n = ceil(log2 D) precede z, whose
-last dimension is left out. n convolutions of kernel 2 and dilation 1, 2, 4 ... 2^(n-1), unpadded, then leave exactly D outputs,
-with a receptive field of P. Channels are 2, 16, 32, 64 ...; each convolution is followed by BatchNorm and a leaky ReLU.
+The paper leaves the network's sizes open; they are those of the released code. P = 2^n zeros with n = ceil(log2 D) precede z,
+whose last dimension is left out. n convolutions of kernel 2 and dilation 1, 2, 4 ... 2^(n-1), unpadded, then leave exactly D
+outputs, with a receptive field of P. Channels are 2, 16, 32, 64 ...; BatchNorm and a leaky ReLU follow each convolution.
 
-A convolution of kernel 2 and dilation d is two matrix products: of every position, and of the position d before it. All positions
-that have seen nothing but zeros are alike, whatever z is: they are computed once, as one row, the *front*. That leaves D - 1
-positions at every layer. BatchNorm counts the front as often as the released convolutions compute it, so its statistics, and with
-them the loss, are those of the plain network. In training they mix positions; each h_i is strictly causal in eval mode.
+A convolution of kernel 2 and dilation d is two matrix products: of every position, and of the position d before it. All
+positions that have seen nothing but zeros are alike, whatever z is: they are computed once, as one row, the *front*. That
+leaves D - 1 positions at every layer. BatchNorm counts the front as often as the released convolutions compute it, so its
+statistics, and with them the loss, are those of the plain network. In training they mix positions; each h_i is strictly causal
+in eval mode.
 """
 
 import math
@@ -99,7 +100,7 @@ class LatentDensityEstimator(Density):
 
     @torch.no_grad()
     def _sample(self, n: int, generator: torch.Generator) -> Tensor:
-        # All that is random, at once: one number that chooses a component and one for the Gaussian, for every row and dimension.
+        # All that is random, at once, for every row and dimension: one number chooses a component, one is for its Gaussian.
         place = {"generator": generator, "device": generator.device}
         choices = torch.rand(n, self.dim, **place).to(self.shift)
         noise = torch.randn(n, self.dim, **place).to(self.shift)

@@ -27,8 +27,8 @@ class Likelihood(Objective):
     unit: "bits", or "nats".  levels: of a pixel in [-1, 1]; 256 as stored, or fewer, to which pixels are reduced (Glow's 5-bit
     images have 32). It is then the likelihood of the levels. null: what is given is continuous, and so is the likelihood.
 
-    floor: is added to the density of each dimension given those before it, so that none costs more than -log(floor): 1e-12 in the
-    released code of Yoo et al. (2019), where the paper has none. What is lowered is then no density's likelihood. It is of
+    floor: is added to the density of each dimension given those before it, so that none costs more than -log(floor): 1e-12 in
+    the released code of Yoo et al. (2019), where the paper has none. What is lowered is then no density's likelihood. It is of
     continuous vectors, and needs "conditionals".
     """
 
