@@ -17,7 +17,7 @@ lint: .venv/tested
 	.venv/bin/lint-imports --config setup.cfg
 
 test-slow: .venv/tested
-	.venv/bin/python -m pytest -m slow
+	.venv/bin/python -m pytest -n 2 --dist worksteal -m slow
 
 bench: .venv/benched
 	.venv/bin/python benchmarks/loader.py

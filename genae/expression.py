@@ -106,7 +106,7 @@ def check(expression: Expression, rows: Collection[str], columns: Collection[str
     if expression.over and not expression.data_sets(columns):
         used = sorted({values.column for values in expression.values})
         raise ValueError(
-            f"`{expression.over} data:` finds no data set in the columns {', '.join(used)}; known: {_all(columns)}"
+            f"`{expression.over} data:` finds no data set in the columns {', '.join(used)}; known: {_all(sorted(columns))}"
         )
 
 

@@ -35,12 +35,14 @@ def test_make_bench_runs_these(repository):
     )
 
 
+@pytest.mark.slow
 def test_the_loader_is_timed_against_torchvisions_at_every_stage_of_growth(repository, tmp_path):
     lines = printed(repository, tmp_path, "loader", "--repeats", "1", "--seconds", "0.05", "--images", "64")
     ratios = dict(re.findall(r"^genae, (.+?) +[\d,]+ images/s +[\d.]+x  \(at least (\d+)x\)$", "\n".join(lines), re.MULTILINE))
     assert ratios == {"full resolution": "20", "half resolution": "5", "in a fade-in": "5"}
 
 
+@pytest.mark.slow
 def test_the_frechet_distance_is_timed_in_both_forms_for_many_and_for_few_samples(repository, tmp_path):
     lines = printed(repository, tmp_path, "frechet", "--repeats", "1", "--dims", "16")
     ratios = [line.strip() for line in lines if re.search(r" s \([\d.]+ to [\d.]+\) +[\d.]+x  apart \S+$", line)]
@@ -50,6 +52,7 @@ def test_the_frechet_distance_is_timed_in_both_forms_for_many_and_for_few_sample
     assert [title.partition(":")[0] for title in titles] == ["full rank", "fewer samples than features"]
 
 
+@pytest.mark.slow
 def test_the_density_estimator_is_timed_against_its_convolutions_and_against_whole_passes(repository, tmp_path):
     sizes = ("--dim", "6", "--mixtures", "2", "--batch", "8", "--sampled-dim", "5", "--vectors", "3")
     lines = "\n".join(printed(repository, tmp_path, "lde", "--repeats", "1", *sizes))
@@ -61,6 +64,7 @@ def test_the_density_estimator_is_timed_against_its_convolutions_and_against_who
     assert max(float(apart) for _, *both in sampled for apart in both) < 1e-5
 
 
+@pytest.mark.slow
 def test_mmd_is_timed_against_all_pairs_differences_with_equal_gradients(repository, tmp_path):
     lines = printed(repository, tmp_path, "mmd", "--repeats", "1", "--sizes", "8x4", "16x2")
     found = [re.match(r" *(\d+ codes of +\d+)  (.+?) +[\d.]+ ms +[\d.]+x  apart (\S+)$", line) for line in lines]
@@ -70,6 +74,7 @@ def test_mmd_is_timed_against_all_pairs_differences_with_equal_gradients(reposit
     assert len(ratios) in (4, 6), "two rivals, and pythae where it is installed"
 
 
+@pytest.mark.slow
 def test_the_parzen_window_is_timed_against_the_broadcast_loop_with_equal_numbers(repository, tmp_path):
     options = ("--repeats", "1", "--samples", "64", "--dims", "16", "--points", "8", "--loop-points", "4")
     lines = printed(repository, tmp_path, "parzen", *options)

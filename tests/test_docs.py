@@ -30,6 +30,7 @@ ELSEWHERE = {
     "genae run quickstart --scale desk": "tests/test_quickstart.py",
     "genae run --jobs N": "tests/test_quickstart.py; the number of jobs is the processors'",
     "genae weights fetch inception-2015": "tests/test_features.py, from a server of its own: it needs a network",
+    "genae weights fetch vgg19": "the same",
     "genae weights fetch NAME ...": "tests/test_features.py",
     "genae check MODULE": "genae check baselines.swae",
     "genae check your.module": "genae check baselines.swae",

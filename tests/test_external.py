@@ -110,7 +110,7 @@ def tensors(folder):
 def test_a_torchscript_file_gives_its_own_images(folder):
     network = Generator()
     model = built(scripted(network, folder / "tiny.pt"))
-    assert model.provides == {"decode"}
+    assert model.provides == {"decode", "sample"}
     assert model.latent == Gaussian(DIM)
     assert torch.equal(model.decode(codes()), network(codes()))
     assert built(folder / "tiny.pt", latent="sphere").latent == Sphere(DIM)

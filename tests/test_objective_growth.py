@@ -17,7 +17,8 @@ from genae.schedule import Phase
 OURS = [
     name
     for name in OBJECTIVES.names()
-    if OBJECTIVES[name].factory.__module__.startswith("genae.") and "log_prob" not in OBJECTIVES[name].factory.needs
+    if OBJECTIVES[name].factory.__module__.startswith("genae.")
+    and not OBJECTIVES[name].factory.needs & {"log_prob", "discriminate_codes"}  # of models that do not grow
 ]
 SHAPE = (3, 16, 16)
 

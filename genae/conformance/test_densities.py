@@ -48,7 +48,7 @@ def draw(density: Density, n: int, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_density_provides_are_words_of_the_contract(name):
     density = build(name, begun=False)
-    assert {"sample"} <= density.provides <= {"sample", "log_prob", "conditionals"}
+    assert {"sample"} <= density.provides <= {"sample", "log_prob", "conditionals", "pathwise"}
     assert density.dim == DIM
     assert "conditionals" not in density.provides or "log_prob" in density.provides
 

@@ -11,6 +11,7 @@ vectors), with `begin` called once before its first step. What a density can do 
     sample        every density does: draws vectors
     log_prob      the log of the density of each vector, normalised
     conditionals  log p(x_i | x_<i) for every dimension: it is autoregressive
+    pathwise      gradients pass through its samples to its parameters: what matching moments needs
 """
 
 import torch

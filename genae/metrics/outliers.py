@@ -31,7 +31,7 @@ DISTANCES_AT_ONCE = 4_000_000  # 32 MB of them
 class Outliers(Metric):
     """The share of samples off the manifold of the training images, in [0, 1].
 
-    Details: `of_images`; and the mean distance of samples to the nearest training image, `distance`, beside that of test images,
+    Details: `of_images`; and the mean distance of samples to the nearest training image, `distance`, beside that of test ones,
     `distance_of_images`.
 
     num_generated: samples; another count than 50,000 shows in the column's name.
