@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -30,7 +31,7 @@ ELSEWHERE = {
     "genae run quickstart --scale desk": "tests/test_quickstart.py",
     "genae run --jobs N": "tests/test_quickstart.py; the number of jobs is the processors'",
     "genae weights fetch inception-2015": "tests/test_features.py, from a server of its own: it needs a network",
-    "genae weights fetch vgg19": "the same",
+    "genae weights fetch vgg19": "tests/test_features.py, from a server of its own: it needs a network",
     "genae weights fetch NAME ...": "tests/test_features.py",
     "genae check MODULE": "genae check baselines.swae",
     "genae check your.module": "genae check baselines.swae",
@@ -90,7 +91,13 @@ def order(command: str) -> tuple[bool, str]:
     return "verify" in command, command  # a pack is verified once it is there
 
 
-@pytest.mark.parametrize("command", sorted(set(commands()) - set(ELSEWHERE), key=order))
+def marked(command: str) -> Any:
+    """Checks of baselines run the contract tests, which the whole suite does too: one of them in `make test` is enough."""
+    slow = command.startswith("genae check baselines.") and command != "genae check baselines.swae"
+    return pytest.param(command, marks=pytest.mark.slow) if slow else command
+
+
+@pytest.mark.parametrize("command", [marked(command) for command in sorted(set(commands()) - set(ELSEWHERE), key=order)])
 def test_a_command_that_a_page_shows_does_what_it_says(sandbox, command):
     for word, own in WORDS.items():
         command = command.replace(word, own)

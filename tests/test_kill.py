@@ -45,12 +45,11 @@ ALSO = {
 # The models that objectives were made for, where that is not the first that they can train.
 MODEL = {"non-saturating": "stylegan", "likelihood": "glow", "incremental": "iae", "adversarial-autoencoder": "aae"}
 
-# The same for objectives of baselines, which are killed by `make test-slow`.
+# The same for objectives of baselines.
 OF_BASELINES = {"iaf-elbo": "vae-iaf", "evae": "evae", "walkback": "deep-gsn"}
-CASES = [
-    *(pytest.param(name, marks=pytest.mark.slow) if name in OF_BASELINES else name for name in OBJECTIVES.names()),
-    *ALSO,
-]
+# What is killed by `make test-slow`: objectives of baselines, and those whose models are theirs.
+SLOW = {*OF_BASELINES, "wgan-gp", "non-saturating", "likelihood", "automodulator with L_inv added"}
+CASES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in (*OBJECTIVES.names(), *ALSO)]
 
 
 def provided_by(model: str) -> frozenset[str]:
