@@ -292,7 +292,7 @@ def test_a_run_killed_at_a_named_moment_comes_to_the_same(undisturbed, moment, t
     assert outcome(path) == expected
 
 
-@pytest.mark.parametrize("number", [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, 5))])
+@pytest.mark.parametrize("number", [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, 3))])
 def test_a_run_killed_at_random_moments_comes_to_the_same(undisturbed, number, tmp_path):
     """Killed again and again after its first checkpoint, at moments drawn anew on every run of this test."""
     objective, expected = undisturbed
