@@ -66,3 +66,10 @@ def test_dimensions_that_never_vary_are_named():
 def test_too_few_vectors_are_said_to_be_too_few():
     with pytest.raises(ValueError, match="5 dimensions needs at least 6 vectors, not 5"):
         fit_gaussian(vectors(5))
+
+
+def test_dimensions_of_very_different_sizes_do_not_make_a_covariance_singular():
+    x = torch.randn(500, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    sizes = torch.tensor([1e-6, 1.0, 1e5, 3.0], dtype=torch.float64)
+    of_sizes = fit_gaussian(x * sizes).log_prob(x * sizes)
+    torch.testing.assert_close(of_sizes, fit_gaussian(x).log_prob(x) - sizes.log().sum(), atol=1e-8, rtol=0)

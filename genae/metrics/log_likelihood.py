@@ -16,7 +16,7 @@ from torch import Tensor
 
 from genae.context import Context
 from genae.data.dataset import Dataset, Splits, Vectors
-from genae.metrics.frechet import Statistics, statistics_of
+from genae.densities.gaussian import fit_gaussian
 from genae.metrics.images import real_images
 from genae.metrics.metric import Metric, NotDefined, check_at_least
 from genae.models.autoencoder import Autoencoder
@@ -30,8 +30,8 @@ class MeanLogLikelihood(Metric):
     """The mean over the test split of log p(code), in nats.
 
     Details: `standard_error` of the mean over the split; `floor`, the same number of the Gaussian with the mean and covariance
-    of the training split's codes, which any density worth its training is above. Where that covariance is singular there is
-    no such number, and `floor_missing` says so.
+    of the training split's codes (densities/gaussian.py), which any density worth its training is above. Where that
+    covariance is singular there is no such number, and `floor_missing` says so.
 
     num_test: only the first so many of the test split; None for all.
     """
@@ -60,11 +60,11 @@ class MeanLogLikelihood(Metric):
         return {self.name: nats.mean().item(), "standard_error": error} | self._floor(model, data, held_out, context)
 
     def _floor(self, model: Autoencoder, data: Splits, held_out: Tensor, context: Context) -> dict[str, float | str]:
-        fitted = statistics_of(self.codes(model, data.train, context))
         try:
-            nats = [gaussian_log_prob(fitted, some) for some in held_out.split(VECTORS_AT_ONCE)]
-        except torch.linalg.LinAlgError:
-            return {"floor_missing": f"the covariance of {fitted.count} codes of {held_out.shape[1]} dimensions is singular"}
+            fitted = fit_gaussian(torch.cat([codes.cpu() for codes in self.codes(model, data.train, context)]))
+        except ValueError as reason:
+            return {"floor_missing": str(reason)}
+        nats = [fitted.log_prob(some.cpu().double()) for some in held_out.split(VECTORS_AT_ONCE)]
         return {"floor": torch.cat(nats).mean().item()}
 
     def _held_out(self, data: Splits) -> Dataset | Vectors:
@@ -108,22 +108,6 @@ class CodeLogLikelihood(MeanLogLikelihood):
     def codes(self, model: Autoencoder, data: Dataset | Vectors, context: Context) -> Iterator[Tensor]:
         batches = _batches(data, context) if isinstance(data, Vectors) else real_images(data, context)
         return (model.encode(batch) for batch in batches)
-
-
-def gaussian_log_prob(fitted: Statistics, vectors: Tensor) -> Tensor:
-    """log N(x; mean, covariance) of vectors [N, D], in float64. Raises LinAlgError where the covariance is singular.
-
-    A pivot as small as what rounding leaves of a zero counts as one.
-    """
-    if fitted.covariance is None:
-        raise torch.linalg.LinAlgError(f"{fitted.count} vectors span no covariance of {len(fitted.mean)} dimensions")
-    scale = fitted.covariance.diagonal().sqrt()  # unit variances: dimensions may be of any size
-    lower = torch.linalg.cholesky(fitted.covariance / torch.outer(scale, scale))
-    if lower.diagonal().min() ** 2 < 1e-12:
-        raise torch.linalg.LinAlgError("the dimensions depend on one another linearly")
-    standard = torch.linalg.solve_triangular(lower, ((vectors.double() - fitted.mean) / scale).T, upper=False)  # [D, N]
-    log_volume = lower.diagonal().log().sum() + scale.log().sum()
-    return -(standard.square().sum(0) + len(scale) * math.log(2 * math.pi)) / 2 - log_volume
 
 
 def _batches(data: Vectors, context: Context) -> Iterator[Tensor]:
