@@ -10,6 +10,8 @@ results/runs/<model>-<data>-s<seed>-<identity>/
     figures/            pictures
     failure.json        why the last start failed
     owner.json          the process that holds this directory
+    rows.json           the rows of tables that the run serves, told before it begins (in its last stage's directory)
+    job.json            the jobs that were last submitted for it
 """
 
 import contextlib
@@ -52,6 +54,14 @@ def read_json(path: Path) -> Any:
         return None
 
 
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`, one process at a time; whoever holds it and dies lets it go."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 class RunDir:
     """The directory of one stage of one run."""
 
@@ -69,6 +79,8 @@ class RunDir:
         self.failure = self.path / "failure.json"
         self.warnings = self.path / "warnings.jsonl"
         self.owner = self.path / "owner.json"
+        self.rows = self.path / "rows.json"
+        self.job = self.path / "job.json"
 
     def __repr__(self) -> str:
         return f"RunDir({str(self.path)!r})"
@@ -143,8 +155,7 @@ class RunDir:
     @contextlib.contextmanager
     def _deciding(self) -> Iterator[None]:
         """One process at a time decides who owns the directory: two that find the same dead owner must not both replace it."""
-        with (self.path / ".claim").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with locked(self.path / ".claim"):
             yield
 
     def _beat(self, released: threading.Event, me: dict[str, Any]) -> None:
