@@ -15,7 +15,6 @@ results/runs/<model>-<data>-s<seed>-<identity>/
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -26,40 +25,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from genae.shared_files import locked, patiently, read_json, write_json
+
 HEARTBEAT_SECONDS = 5.0
 DEAD_AFTER_SECONDS = 60.0  # without a heartbeat, for an owner on another host; on this host the process itself is looked up
 
 
+_held: dict[str, str] = {}  # the directories that this process holds (their owner.json), and the token that it holds each by
+
+
 class Taken(OSError):
     """Another live process holds the run directory."""
-
-
-def write_json(path: Path, value: Any, *, sync: bool = True) -> None:
-    """Write JSON whole or not at all: aside, flushed to disk (unless it need not survive a power cut), renamed."""
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    text = json.dumps(value, indent=1)
-    with aside.open("w") as file:
-        file.write(text)
-        file.flush()
-        if sync:
-            os.fsync(file.fileno())
-    aside.replace(path)
-
-
-def read_json(path: Path) -> Any:
-    """The value of a JSON file; None where there is no such file."""
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, one process at a time; whoever holds it and dies lets it go."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 class RunDir:
@@ -96,13 +72,15 @@ class RunDir:
 
         command: when the command began that this process works for; kept for `died_for`.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        patiently(lambda: self.path.mkdir(parents=True, exist_ok=True), self.path)
         me = _this_process() | {"token": uuid.uuid4().hex, "command": command}
+        self._wait_for_a_late_beat()
         with self._deciding():
             owner = self.live_owner()
             if owner:
                 raise Taken(f"{self.path.name} is being worked on by process {owner['pid']} on {owner['host']}")
             write_json(self.owner, me)
+        _held[_key(self.owner)] = me["token"]
         released = threading.Event()
         beat = threading.Thread(target=self._beat, args=(released, me), daemon=True)
         beat.start()
@@ -111,19 +89,20 @@ class RunDir:
         finally:
             released.set()
             beat.join()
+            del _held[_key(self.owner)]
             with self._deciding():
                 if (read_json(self.owner) or {}).get("token") == me["token"]:
-                    self.owner.unlink()
+                    patiently(lambda: self.owner.unlink(missing_ok=True), self.owner)
 
-    def live_owner(self) -> dict[str, Any] | None:
-        """Who holds the directory now: {host, pid, ...}; None where nobody alive does."""
-        owner = read_json(self.owner)
+    def live_owner(self, patience: float | None = None) -> dict[str, Any] | None:
+        """Who holds the directory now: {host, pid, ...}; None where nobody alive does. patience: with the file system."""
+        owner = read_json(self.owner, patience)
         if not owner:
             return None
         if owner["host"] == socket.gethostname():
             return owner if is_running(owner["pid"], owner["started"]) else None
         try:
-            silent = time.time() - self.owner.stat().st_mtime
+            silent = time.time() - patiently(self.owner.stat, self.owner, patience).st_mtime
         except FileNotFoundError:
             return None
         return owner if silent < DEAD_AFTER_SECONDS else None
@@ -135,9 +114,10 @@ class RunDir:
 
     def check_held(self) -> None:
         """Raise Taken if another process has taken the directory over, as after a long stall of a shared file system."""
-        owner = read_json(self.owner)
-        if owner and {key: owner[key] for key in _this_process()} != _this_process():
-            raise Taken(f"{self.path.name} was taken over by process {owner['pid']} on {owner['host']}")
+        mine, owner = _held.get(_key(self.owner)), read_json(self.owner)
+        if (owner or {}).get("token") != mine:
+            by = f"process {owner['pid']} on {owner['host']}" if owner else "another process, which is done with it"
+            raise Taken(f"{self.path.name} was taken over by {by} while this process was silent; nothing more is written here")
 
     def warn(self, text: str) -> None:
         """Keep a warning for whoever started this run."""
@@ -152,22 +132,43 @@ class RunDir:
         kept = [json.loads(line) for line in self.warnings.read_text().splitlines()]
         return [warning["text"] for warning in kept if warning["time"] >= began]
 
-    @contextlib.contextmanager
-    def _deciding(self) -> Iterator[None]:
+    def _deciding(self) -> contextlib.AbstractContextManager[None]:
         """One process at a time decides who owns the directory: two that find the same dead owner must not both replace it."""
-        with locked(self.path / ".claim"):
-            yield
+        return locked(self.path / ".claim")
+
+    def _wait_for_a_late_beat(self) -> None:
+        """Give an owner on another host that was silent for too long the time of two beats.
+
+        A file system that stalled has stalled for everyone: at its return every owner looks dead, and is heard again.
+        """
+        owner = read_json(self.owner)
+        if owner and owner["host"] != socket.gethostname() and not self.live_owner():
+            time.sleep(2 * HEARTBEAT_SECONDS)
 
     def _beat(self, released: threading.Event, me: dict[str, Any]) -> None:
-        while not released.wait(HEARTBEAT_SECONDS):
-            if read_json(self.owner) != me:  # taken over: its new owner's heart beats for itself
+        while True:
+            with contextlib.suppress(OSError):  # then it comes late; if for too long, check_held finds out
+                if read_json(self.owner) != me:  # taken over: its new owner's heart beats for itself
+                    return
+                now = time.time()  # of this host: hosts of one cluster agree on the time, their file server may not
+                os.utime(self.owner, (now, now))
+            if released.wait(HEARTBEAT_SECONDS):
                 return
-            with contextlib.suppress(FileNotFoundError):
-                os.utime(self.owner)
+
+
+def _key(owner: Path) -> str:
+    return os.path.abspath(owner)
 
 
 def _this_process() -> dict[str, Any]:
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start(os.getpid())}
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start(os.getpid())} | this_job()
+
+
+def this_job() -> dict[str, str | None]:
+    """The node that this process runs on, as the cluster calls it, and the SLURM job that it is of ("12_3" in an array)."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    job = f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+    return {"node": os.environ.get("SLURMD_NODENAME") or socket.gethostname(), "job": job}
 
 
 def is_running(pid: int, started: str | None) -> bool:
