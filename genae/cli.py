@@ -23,7 +23,10 @@ SCALE = typer.Option(help="Which of the file's scales to run; desk where it has 
 ROWS = typer.Option(help="Only these rows, separated by commas.")
 SEEDS = typer.Option(help="Only these seeds, separated by commas.")
 
+CLUSTER = typer.Option(help="slurm, local (processes of this machine), debug (this process), or one that you described.")
+
 Experiment = Annotated[str, EXPERIMENT]
+ClusterName = Annotated[str, CLUSTER]
 Overrides = Annotated[list[str] | None, OVERRIDES]
 Scale = Annotated[str | None, SCALE]
 Rows = Annotated[str | None, ROWS]
@@ -54,40 +57,77 @@ def run(
     retrain: Annotated[bool, typer.Option(help="Train again what is recorded but has no run directory any more.")] = False,
 ) -> None:
     """Train every row, measure every column, and print the table beside the paper's numbers. Skips what is done."""
-    from dataclasses import replace
+    from genae import study, workers
 
-    from genae import launcher, study
-
-    chosen = _load(experiment, overrides, scale, rows, seeds)
+    asked = _asked(experiment, overrides, scale, rows, seeds)
+    chosen = asked.chosen()
     folders = study.Folders(chosen.root)
-    others = _load(experiment, None, scale, None, seeds) if rows else chosen  # the report shows every row, as the file has it
-    asked = {one.row for one in chosen.runs}
-    shown = replace(chosen, runs=(*chosen.runs, *(one for one in others.runs if one.row not in asked)))
-
     began = time.time()
     todo = study.outstanding(chosen, folders, retrain=retrain)
     if todo:
-        workers = launcher.start_local(folders, todo, jobs, began)
+        study.announce(todo, folders.runs)
+        started = workers.start_local(folders, todo, jobs, began)
         try:
-            study.watch(todo, folders, began, workers, console)
+            study.watch(todo, folders, began, started, console)
         except KeyboardInterrupt:
-            study.stop_workers(workers)
+            workers.stop_workers(started)
             console.print("stopped; run the same command again to go on")
             raise typer.Exit(130) from None
     for note in study.collect(chosen, folders):
         console.print(note, markup=False)
-    _report(shown, folders)
+    _end(asked, todo, began)
 
-    for warning in [text for one in todo for text in study.warnings_since(one, folders.runs, began)]:
-        print(f"warning: {warning}", file=sys.stderr)
-    failures = [failure for one in todo if (failure := study.failure_since(one, folders.runs, began))]
-    unfinished = [one for one in todo if study.next_task(one, folders.runs)]
-    for failure in failures:
-        print(f"failed: {study.name_of(failure.run)}: {failure.reason}  (see {failure.log})", file=sys.stderr)
-    if unfinished and not failures:
-        print(f"unfinished: {', '.join(map(study.name_of, unfinished))}; run the same command again to go on", file=sys.stderr)
-    if unfinished:
-        raise typer.Exit(1)
+
+@app.command()
+def launch(
+    experiment: Experiment,
+    overrides: Overrides = None,
+    cluster: ClusterName = "slurm",
+    scale: Scale = None,
+    rows: Rows = None,
+    seeds: Seeds = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="On this machine (--cluster local): runs side by side.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what sbatch would get; submit nothing.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay, submit again what is lost, and end with the last run.")] = False,
+) -> None:
+    """Submit what is neither done nor under way to a cluster, and return. Launch again to continue."""
+    from genae import launcher
+
+    asked = _asked(experiment, overrides, scale, rows, seeds)
+    if cluster == "debug":
+        _work_here(asked)
+        return
+    began = time.time()
+    started = _launch(asked, cluster, jobs=jobs, dry=dry_run)
+    if watch and not dry_run:
+        launcher.stay(asked, cluster, began, lambda text: console.print(text, markup=False, soft_wrap=True))
+        _end(asked, [*started.submitted, *started.in_flight], began)
+
+
+@app.command()
+def retry(
+    experiment: Experiment,
+    rows: Rows = None,
+    seeds: Seeds = None,
+    cluster: Annotated[str | None, typer.Option(help="Another cluster than that of the last launch.")] = None,
+) -> None:
+    """Submit again what failed or was lost, as the experiment's last launch was asked to; nodes that broke are left out."""
+    from genae import launcher
+
+    asked, before = launcher.asked_last(_asked(experiment, None, None, rows, seeds))
+    _launch(asked, cluster or before, only=launcher.was_tried)
+
+
+@app.command()
+def cancel(experiment: Experiment, rows: Rows = None, seeds: Seeds = None) -> None:
+    """Cancel the jobs of an experiment's runs. What they have done stays; launching again goes on from there."""
+    from genae import launcher
+
+    asked, _ = launcher.asked_last(_asked(experiment, None, None, rows, seeds))
+    cancelled = launcher.cancel(asked)
+    console.print(
+        f"cancelled {len(cancelled)} jobs: {', '.join(cancelled)}" if cancelled else "nothing was under way", markup=False
+    )
 
 
 @app.command()
@@ -125,10 +165,7 @@ def evaluate(
 @app.command()
 def report(experiment: Experiment, overrides: Overrides = None, scale: Scale = None) -> None:
     """Redraw the report of an experiment from its records alone."""
-    from genae import study
-
-    chosen = _load(experiment, overrides, scale, None, None)
-    _report(chosen, study.Folders(chosen.root))
+    _report(_load(experiment, overrides, scale, None, None))
 
 
 @app.command()
@@ -152,6 +189,7 @@ def show(
     for one in chosen.runs:
         described = one.to_dict()
         described.pop("root")
+        described["compute"] = {key: value for key, value in described["compute"].items() if value is not None}
         console.print(f"# {study.name_of(one)}  ({chosen.table}, scale {chosen.scale})", style="bold", soft_wrap=True)
         identities = [(stage.name, stage.identity) for stage in one.stages] or [("not trained", one.identity)]
         for (name, identity), place in zip(identities, study.directories(one, folders.runs), strict=True):
@@ -278,11 +316,20 @@ def weights_check() -> None:
         console.print(f"{name:22s} {state}", soft_wrap=True, markup=False)
 
 
-def _load(experiment: str, overrides: list[str] | None, scale: str | None, rows: str | None, seeds: str | None):
-    from genae.experiment import find, load
+def _asked(experiment: str, overrides: list[str] | None, scale: str | None, rows: str | None, seeds: str | None):
+    from genae.experiment import Asked
 
-    chosen_seeds = [_integer(seed) for seed in _split(seeds)] if seeds else None
-    return load(find(experiment), scale=scale, overrides=overrides or (), rows=_split(rows), seeds=chosen_seeds)
+    return Asked(
+        experiment=experiment,
+        scale=scale,
+        rows=tuple(_split(rows)) if rows else None,
+        seeds=tuple(_integer(seed) for seed in _split(seeds)) if seeds else None,
+        overrides=tuple(overrides or ()),
+    )
+
+
+def _load(experiment: str, overrides: list[str] | None, scale: str | None, rows: str | None, seeds: str | None):
+    return _asked(experiment, overrides, scale, rows, seeds).chosen()
 
 
 def _split(names: str | None) -> list[str] | None:
@@ -295,10 +342,67 @@ def _integer(text: str) -> int:
     return int(text)
 
 
-def _report(experiment, folders) -> None:
-    from genae import report, results
+def _report(experiment) -> None:
+    from genae import report, study
 
-    drawn = report.build(experiment, results.read(folders.records(experiment.table)), folders.pictures(experiment.table))
-    report.write(drawn, folders.report(experiment.table))
-    console.print(report.terminal(drawn))
-    console.print(f"report: {folders.report(experiment.table).relative_to(experiment.root)}/index.html", soft_wrap=True)
+    console.print(report.terminal(report.redraw(experiment)))
+    where = study.Folders(experiment.root).report(experiment.table).relative_to(experiment.root)
+    console.print(f"report: {where}/index.html", soft_wrap=True)
+
+
+def _end(asked, todo, began: float) -> None:
+    """The report, and what there is to say of runs that were worked on since `began`; exit status 1 unless all are done."""
+    from genae import study
+
+    experiment = asked.shown()
+    runs = study.Folders(experiment.root).runs
+    _report(experiment)
+    for warning in [text for one in todo for text in study.warnings_since(one, runs, began)]:
+        print(f"warning: {warning}", file=sys.stderr)
+    failures = [failure for one in todo if (failure := study.failure_since(one, runs, began))]
+    unfinished = [one for one in todo if study.next_task(one, runs)]
+    for failure in failures:
+        print(f"failed: {study.name_of(failure.run)}: {failure.reason}  (see {failure.log})", file=sys.stderr)
+    if unfinished and not failures:
+        print(f"unfinished: {', '.join(map(study.name_of, unfinished))}; run the same command again to go on", file=sys.stderr)
+    if unfinished:
+        raise typer.Exit(1)
+
+
+def _work_here(asked) -> None:
+    """`--cluster debug`: all the work in this process, so that a debugger sees it."""
+    import signal
+
+    from genae import study
+    from genae.stop import Stop
+
+    chosen = asked.chosen()
+    folders = study.Folders(chosen.root)
+    began, todo = time.time(), study.outstanding(chosen, folders)
+    study.announce(todo, folders.runs)
+    with Stop().on_signals(signal.SIGTERM, signal.SIGINT) as stop:
+        study.work(todo, folders.runs, began, stop)
+    study.collect(chosen, folders)
+    _end(asked, todo, began)
+
+
+def _launch(asked, cluster: str, *, only=None, jobs: int | None = None, dry: bool = False):
+    """Submit, and say what was submitted. Returns it."""
+    from genae import launcher, study
+
+    started = launcher.launch(asked, cluster, only=only, jobs=jobs, dry=dry)
+    for warning in started.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    for script in started.scripts:
+        sys.stdout.write(script + "\n")
+    if dry:
+        return started
+    if started.in_flight:
+        console.print(f"under way already: {', '.join(map(study.name_of, started.in_flight))}", markup=False, soft_wrap=True)
+    if started.submitted:
+        count = len(started.submitted)
+        console.print(f"submitted {count} run{'s'[: count > 1]} to {cluster}: jobs {', '.join(started.jobs)}", soft_wrap=True)
+        console.print(f"genae status {asked.experiment} shows where they are", markup=False, soft_wrap=True)
+    elif not started.in_flight:
+        console.print("nothing to submit", markup=False)
+    return started

@@ -8,7 +8,7 @@ ExperimentError, whose text is all that a user needs to see.
 import importlib
 import sys
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from genae.yaml_source import Block, ExperimentError, Mark, MissingKeyError, rea
 
 __all__ = [
     "Adam",
+    "Asked",
     "Average",
     "Claim",
     "Column",
@@ -170,6 +171,29 @@ def load(
         claims=_claims(file, None if incomplete else {*columns, *elsewhere}),
         runs=runs,
     )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command was asked to work on: an experiment, and what of it, as `load` takes them."""
+
+    experiment: str
+    scale: str | None = None
+    rows: tuple[str, ...] | None = None
+    seeds: tuple[int, ...] | None = None
+    overrides: tuple[str, ...] = ()
+
+    def chosen(self) -> Experiment:
+        """The experiment with the runs that were asked for."""
+        return load(self.experiment, scale=self.scale, overrides=self.overrides, rows=self.rows, seeds=self.seeds)
+
+    def shown(self) -> Experiment:
+        """The same with the runs of every row, those not asked for as the file has them: what a report is drawn of."""
+        chosen = self.chosen()
+        if self.rows is None:
+            return chosen
+        others = load(self.experiment, scale=self.scale, seeds=self.seeds)
+        return replace(chosen, runs=(*chosen.runs, *(run for run in others.runs if run.row not in self.rows)))
 
 
 def _text(block: Block, key: str, required: str = "") -> str | None:

@@ -1,50 +1,187 @@
-"""A study's workers as processes of this machine, through submitit's local executor."""
+"""An experiment's runs as jobs, through submitit: on SLURM, or on this machine.
 
+On SLURM a launch is a few job arrays (genae.arrays). Nothing waits here: SLURM has the order, run directories have the state,
+and launching again submits what is neither done nor under way. On this machine one process starts workers, as `genae run` does,
+and collects when they have ended.
+"""
+
+import json
 import os
 import signal
-from collections.abc import Sequence
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
-from genae import study
-from genae.rundir import process_start
+from genae import cluster as clusters
+from genae import slurm, snapshot, study
+from genae.arrays import Launch, Making, broken_nodes, job_in_flight
+from genae.experiment import Asked, find, project_root
+from genae.rundir import locked, read_json, write_json
 from genae.spec import RunSpec
+from genae.yaml_source import read
 
-MINUTES_WITHOUT_LIMIT = 60 * 24 * 365
+LOOK_EVERY_SECONDS = 5.0  # while `--watch` stays
+MOST_IN_VAIN = 3  # submissions of a run that are lost at the same image
 
 
-def start_local(folders: study.Folders, todo: Sequence[RunSpec], jobs: int | None, began: float) -> list[Any]:
-    """Worker processes for these runs, as submitit's jobs; they end when this process does.
+def launch(
+    asked: Asked,
+    name: str,
+    *,
+    only: Callable[[RunSpec, Path], bool] | None = None,
+    jobs: int | None = None,
+    dry: bool = False,
+) -> Launch:
+    """Submit to the cluster called `name` what is neither done nor under way.
 
-    jobs: how many side by side; by default what the runs ask for (`compute: {jobs: N}`), else one
-    a GPU, or without any as many as the processors allow.
-    On a machine with GPUs each worker sees one, in turn.
+    only: of that, the runs that it holds for (such as `was_tried`).  jobs: on this machine, runs side by side.  dry: only say
+    what sbatch would get.
+    Raises ValueError where SLURM refuses or does not answer, and where data that training needs are not here.
     """
-    import submitit
+    cluster = clusters.find(name)
+    experiment = asked.chosen()
+    folders = study.Folders(experiment.root)
+    folders.logs.mkdir(parents=True, exist_ok=True)
+    with locked(folders.runs / ".launching"):  # the second of two launches finds what the first has submitted
+        queue = slurm.queue() if cluster.cluster == "slurm" else {}
+        if queue is None and not dry:
+            raise ValueError("SLURM does not answer (squeue), so it cannot be told what is under way already; try again")
+        todo = study.outstanding(experiment, folders)
+        busy = [run for run in todo if is_in_flight(run, folders.runs, queue or {})]
+        todo = [run for run in todo if run not in busy and (not only or only(run, folders.runs))]
+        started = Launch(f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}", todo, busy)
+        if not todo:
+            return started
+        check_data(todo)
+        started.warnings += [f"some columns wait: {text}" for text in missing_weights(todo)]
+        code = snapshot.take(experiment.root, folders.runs / "snapshots")
+        there = replace(asked, experiment=str(code / experiment.path.relative_to(experiment.root)), scale=experiment.scale)
+        making = Making(started, there, folders, cluster, code, queue or {}, dry)
+        if not dry:
+            study.announce(todo, folders.runs)
+            last = [study.directories(run, folders.runs)[-1] for run in todo]
+            stale = {job for place in last if (job := job_in_flight(place, "measure", making.queue))}
+            slurm.cancel(stale if cluster.cluster == "slurm" else ())  # they wait for training that is gone
+        try:
+            making.arrays(todo) if cluster.cluster == "slurm" else making.supervisor(todo, jobs)
+        except ValueError:  # SLURM refused a part: the rest alone is of no use
+            if not dry:
+                slurm.cancel(started.jobs)
+            raise
+        if not dry:
+            making.tell()
+            kept = {**asdict(asked), "cluster": name, "snapshot": code.name, "time": time.time(), "jobs": started.jobs}
+            (folders.runs / "launches").mkdir(exist_ok=True)
+            write_json(folders.runs / "launches" / f"{started.id}.json", {"table": experiment.table, **kept})
+    return started
 
-    gpus = _gpus() if any(run.compute.device != "cpu" for run in todo) else []
-    asked = jobs or max((run.compute.jobs or 0 for run in todo), default=0)
-    room = len(gpus) or max(1, len(os.sched_getaffinity(0)) // max(run.compute.threads for run in todo))
-    values = [run.to_dict() for run in todo]
-    parent = (os.getpid(), process_start(os.getpid()))
 
-    executor = submitit.LocalExecutor(folder=folders.logs)
-    executor.update_parameters(timeout_min=MINUTES_WITHOUT_LIMIT)
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: a Ctrl-C is this process's to pass on, as SIGTERM
-    try:
-        return [
-            executor.submit(
-                study.start_work, values, str(folders.runs), began, parent, gpus[number % len(gpus)] if gpus else None
-            )
-            for number in range(min(asked or room, len(todo)))
-        ]
-    finally:
-        signal.signal(signal.SIGINT, before)
+def stay(asked: Asked, name: str, began: float, tell: Callable[[str], None]) -> None:
+    """Until every run is done or has failed: submit again what is lost, and what failed by a node's fault.
+
+    tell: is given a line for each. A run that is lost again and again without getting on is left at that.
+    """
+    experiment = asked.chosen()
+    folders = study.Folders(experiment.root)
+    slurm_cluster = clusters.find(name).cluster == "slurm"
+    reached: dict[str, list[int]] = {}
+    while True:
+        queue = slurm.queue() if slurm_cluster else {}
+        if queue is not None:
+            todo = [run for run in study.outstanding(experiment, folders) if study.next_task(run, folders.runs)]
+            idle = [run for run in todo if not is_in_flight(run, folders.runs, queue)]
+            failed = [run for run in idle if study.failure_since(run, folders.runs, began)]
+            lost = [run for run in idle if run not in failed or broken_nodes([run], folders.runs)]
+            for run in lost:
+                status = read_json(study.next_task(run, folders.runs).directory.status) or {}
+                reached.setdefault(study.name_of(run), []).append(study.images_seen(run, folders.runs, status))
+            lost = [run for run in lost if reached[study.name_of(run)].count(reached[study.name_of(run)][-1]) <= MOST_IN_VAIN]
+            if lost:
+                launch(asked, name, only=lambda run, _runs, again=tuple(lost): run in again)
+                tell(f"submitted again: {', '.join(map(study.name_of, lost))}")
+            elif len(idle) == len(todo):
+                return
+        time.sleep(LOOK_EVERY_SECONDS)
 
 
-def _gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    import torch
+def asked_last(asked: Asked) -> tuple[Asked, str]:
+    """What an experiment's last launch was asked for, but for the rows and seeds of `asked`; and the name of the cluster.
 
-    count = torch.cuda.device_count()
-    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    return named[:count] if named else [str(number) for number in range(count)]
+    Raises ValueError where it was never launched.
+    """
+    path = find(asked.experiment)
+    table, root = read(path).get("table"), project_root(path)
+    folder = study.Folders(root).runs / "launches"
+    kept = [read_json(one) for one in sorted(folder.glob("*.json"), reverse=True)]
+    last = next((one for one in kept if one["table"] == table), None)
+    if not last:
+        raise ValueError(f"{table} was not launched from here; `genae launch {asked.experiment}` does")
+    return replace(asked, scale=last["scale"], overrides=tuple(last["overrides"])), last["cluster"]
+
+
+def cancel(asked: Asked) -> list[str]:
+    """Cancel the jobs that work on, or wait for, the runs that are asked for. Returns their ids."""
+    experiment = asked.chosen()
+    runs = study.Folders(experiment.root).runs
+    queue = slurm.queue() or {}
+    places = [place for run in experiment.runs for place in study.directories(run, runs)]
+    found: dict[str, str] = {}
+    for place in places:
+        for kind in ("train", "measure"):
+            if job := job_in_flight(place, kind, queue):
+                found[job] = read_json(place.job)[kind]["cluster"]
+    slurm.cancel([job for job, where in found.items() if where == "slurm"])
+    for job in (job for job, where in found.items() if where == "local"):
+        os.kill(int(job), signal.SIGTERM)  # to submitit's controller, which passes it on
+    return sorted(found)
+
+
+def is_in_flight(run: RunSpec, runs: Path, queue: Mapping[str, slurm.Queued]) -> bool:
+    """Whether somebody holds the run's last directory, or a job waits or works for all that is still to be done."""
+    from genae.trainer import is_trained
+
+    places = study.directories(run, runs)
+    if places[-1].live_owner():
+        return True
+    to_train = [place for index, place in enumerate(places[: len(run.stages)]) if not is_trained(run, index, runs)]
+    jobs = [job_in_flight(places[-1], "measure", queue), *(job_in_flight(place, "train", queue) for place in to_train)]
+    return None not in jobs
+
+
+def was_tried(run: RunSpec, runs: Path) -> bool:
+    """Whether the run, or a stage that it needs, has failed, or was submitted."""
+    return any(place.failure.exists() or place.job.exists() for place in study.directories(run, runs))
+
+
+def check_data(todo: Iterable[RunSpec]) -> None:
+    """Open what these runs read, here, where there may be a network: a job would stop without. Raises ValueError."""
+    from genae.data.datasets import open_dataset
+
+    seen: list[tuple[Mapping[str, Any], str]] = []
+    for run in todo:
+        elsewhere = [column.measure_on for column in run.columns if column.measure_on]
+        others = [({k: v for k, v in on.items() if k not in ("split", "count")}, on.get("split", "test")) for on in elsewhere]
+        for spec, split in [(run.data, "train"), (run.data, "test"), *others]:
+            if (spec, split) not in seen:
+                open_dataset(spec, split)
+                seen.append((spec, split))
+
+
+def missing_weights(todo: Iterable[RunSpec]) -> list[str]:
+    """What is not here of the published weights that columns of these runs need, with the commands that fetch it."""
+    from genae.features.weights import MissingWeights, find
+    from genae.registry import METRICS
+
+    metrics = {json.dumps(column.metric, sort_keys=True) for run in todo for column in run.columns}
+    missing = set()
+    for spec in metrics:
+        used = getattr(METRICS.build(json.loads(spec)), "weights", dict)()
+        if used.get("sha256", "") is None:
+            try:
+                find(used["weights"])
+            except MissingWeights as error:
+                missing.add(str(error))
+    return sorted(missing)

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import socket
@@ -11,6 +12,7 @@ from typing import Any
 
 GENERATED = ("results", "reports")  # what runs write does not count as a change to the code
 LARGEST_READ = 2**24  # of untracked files; one above it, such as a data set, counts by its size and time
+SNAPSHOT = "snapshot.json"  # in a copy of a project that jobs run from: what `code` said of the original
 PACKAGES = ("torch", "torchvision", "numpy", "pytorch-fid", "lpips")
 
 
@@ -19,13 +21,24 @@ def code(root: Path) -> dict[str, Any]:
 
     commit: None outside a git checkout.  dirty: None where nothing but results/ and reports/ differs from the commit, else the
     first 12 hex digits of a sha256 over the differences and the untracked files.
+    Of a snapshot (genae.snapshot): what was true of the project when it was taken.
     """
+    if (root / SNAPSHOT).is_file():
+        return {key: value for key, value in json.loads((root / SNAPSHOT).read_text()).items() if key != "root"}
     commit = _git(root, "rev-parse", "HEAD")
     return {
         "genae": importlib.metadata.version("genae"),
         "commit": commit.decode().strip() if commit else None,
         "dirty": _dirty(root) if commit else None,
     }
+
+
+def listed(root: Path) -> list[str] | None:
+    """The files under `root` that git keeps, or would if they were added, by names relative to it; None outside a checkout."""
+    if not _git(root, "rev-parse", "HEAD"):
+        return None
+    names = _git(root, "ls-files", "--cached", "--others", "--exclude-standard", "-z").split(b"\0")
+    return sorted({os.fsdecode(name) for name in names if name})
 
 
 def machine() -> dict[str, Any]:

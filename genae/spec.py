@@ -12,13 +12,60 @@ from genae.schedule import PhaseSettings, Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compute:
+class Resources:
+    """What a job asks of a cluster. What is null is left to the cluster's file, then to submitit and SLURM.
+
+    gpus: processes that share one run, each with a GPU of its own unless the device is the CPU; over all nodes.  nodes: of one
+    run.  evaluate_in: "own-job", which waits for its training; "same-job", where the cap on jobs then holds for both.
+    All else is named as submitit names it, and `slurm_x` is what sbatch calls --x. slurm_array_parallelism: the most jobs of
+    one array at once.  slurm_signal_delay_s: how long before its end a job is told.  slurm_max_num_timeout: how often a run may
+    use up its time and go on in another slot.  slurm_setup: lines of shell before the job.
+    """
+
+    gpus: int | None = None
+    nodes: int | None = None
+    evaluate_in: Literal["own-job", "same-job"] | None = None
+    cpus_per_task: int | None = None
+    mem_gb: float | None = None
+    timeout_min: int | None = None
+    slurm_partition: str | None = None
+    slurm_account: str | None = None
+    slurm_qos: str | None = None
+    slurm_constraint: str | None = None
+    slurm_gres: str | None = None
+    slurm_exclude: str | None = None
+    slurm_nodelist: str | None = None
+    slurm_exclusive: bool | None = None
+    slurm_comment: str | None = None
+    slurm_mail_type: str | None = None
+    slurm_mail_user: str | None = None
+    slurm_array_parallelism: int | None = None
+    slurm_signal_delay_s: int | None = None
+    slurm_max_num_timeout: int | None = None
+    slurm_setup: tuple[str, ...] | None = None
+    slurm_srun_args: tuple[str, ...] | None = None
+    slurm_additional_parameters: dict[str, str | int | bool] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("gpus", "nodes", "cpus_per_task", "mem_gb", "timeout_min", "slurm_array_parallelism"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        if (self.gpus or 1) % (self.nodes or 1):
+            raise ValueError(f"{self.gpus or 1} gpus cannot be shared out equally over {self.nodes} nodes")
+
+    def asked(self) -> dict[str, Any]:
+        """The resources that are given, by name."""
+        return {field.name: value for field in fields(Resources) if (value := getattr(self, field.name)) is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute(Resources):
     """How a run is computed. Of this only `precision` changes what a run is, and belongs to its identity.
 
     threads: of one run; a resume keeps them, unless threads_may_change (its weights then differ by rounding).
     device: "auto" is the GPU where there is one.  precision: of the network's arithmetic while training.
     compile: torch.compile.  checkpoint_seconds: between checkpoints.  log_kimg: thousands of images between lines of
-    progress.jsonl.  jobs: runs side by side; null lets the command line say.
+    progress.jsonl.  jobs: runs side by side on this machine; null lets the command line say.
     """
 
     threads: int = 1
@@ -31,6 +78,7 @@ class Compute:
     jobs: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("threads", "checkpoint_seconds", "log_kimg"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")

@@ -16,13 +16,16 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genae import results
 from genae.experiment import import_modules
-from genae.rundir import RunDir, Taken, is_running, read_json, write_json
+from genae.rundir import RunDir, Taken, is_running, locked, read_json, this_job, write_json
 from genae.spec import Column, Experiment, RunSpec
 from genae.stop import Interrupted, Stop
+
+if TYPE_CHECKING:
+    from genae.parallel import Group
 
 POLL_SECONDS = 0.3
 
@@ -113,8 +116,34 @@ def outstanding(experiment: Experiment, folders: Folders, *, retrain: bool = Fal
     return [run for run in experiment.runs if retrain or not is_collected(run)]
 
 
-def next_task(run: RunSpec, runs: Path) -> Task | None:
-    """What is to be done first for this run; None when its run directory holds every record and picture."""
+def announce(todo: Iterable[RunSpec], runs: Path) -> None:
+    """Leave in each run's directory which rows it serves, before anything starts: what `genae status` goes by."""
+    for run in todo:
+        places = directories(run, runs)
+        mine = {
+            "table": run.table,
+            "row": run.row,
+            "data_name": run.data_name,
+            "seed": run.seed,
+            "scale": run.scale,
+            "columns": [column.id for column in run.columns],
+            "stages": [
+                {"name": stage.name, "directory": place.path.name, "total_images": stage.schedule.total_images}
+                for stage, place in zip(run.stages, places, strict=False)
+            ],
+        }
+        places[-1].path.mkdir(parents=True, exist_ok=True)
+        known = read_json(places[-1].rows) or []
+        others = [row for row in known if any(row[key] != mine[key] for key in ("table", "row", "data_name", "seed"))]
+        if [*others, mine] != known:
+            write_json(places[-1].rows, [*others, mine])
+
+
+def next_task(run: RunSpec, runs: Path, upto: int | None = None) -> Task | None:
+    """What is to be done first for this run; None when its run directory holds every record and picture.
+
+    upto: the number of the stage whose end is enough, where nothing is to be measured.
+    """
     from genae.evaluator import is_drawn
     from genae.trainer import is_trained
 
@@ -122,6 +151,8 @@ def next_task(run: RunSpec, runs: Path) -> Task | None:
     for index, _ in enumerate(run.stages):
         if not is_trained(run, index, runs):
             return Task(run, index, places[index])
+        if index == upto:
+            return None
     if is_recorded(run, results.read(places[-1].records)) and is_drawn(run, places[-1]):
         return None
     return Task(run, None, places[-1])
@@ -138,19 +169,27 @@ def failure_since(run: RunSpec, runs: Path, began: float) -> Failure | None:
     return None
 
 
-def work(todo: Sequence[RunSpec], runs: Path, began: float, stop: Stop) -> None:
+def work(
+    todo: Sequence[RunSpec], runs: Path, began: float, stop: Stop, upto: int | None = None, group: "Group | None" = None
+) -> None:
     """Do what is outstanding of `todo`, beside any number of other workers. Returns when no run is left that could be helped.
 
+    upto: the number of the stage to stop after; by default every stage is trained, and the run measured and drawn.
+    group: the processes that train each run together (parallel.join), each of which calls this. Process 0 does all that is said
+    here; the others help it train whatever it takes on, until it leaves the group.
     A run that fails leaves failure.json in its directory and does not keep the others from being done.
     """
+    if group and not group.leads:
+        _assist(group)
+        return
     while not stop.requested:
-        tasks = [task for run in todo if not failure_since(run, runs, began) and (task := next_task(run, runs))]
+        tasks = [task for run in todo if not failure_since(run, runs, began) and (task := next_task(run, runs, upto))]
         if not tasks:
             return
         for task in tasks:
             try:
                 with task.directory.claim(began):
-                    _do(task, runs, stop)
+                    _do(task, runs, stop, group)
             except Taken:
                 continue
             break
@@ -183,26 +222,28 @@ def collect(experiment: Experiment, folders: Folders) -> list[str]:
     """
     from genae.evaluator import picture_of
 
-    gathered, notes = [], []
-    collected = results.read(folders.records(experiment.table))
-    for run in experiment.runs:
-        places = directories(run, folders.runs)
-        belongs = {"table": experiment.table, "row": run.row, "data_name": run.data_name, "scale": experiment.scale}
-        measured = results.read(places[-1].records)
-        for record in [*collected, *measured]:
-            if record["identity"] == run.identity and any(_answers(record, column) for column in run.columns):
-                gathered.append(record | belongs)
-        if measured if run.columns else places[-1].figures.is_dir():
-            notes += results.collect_pictures(
-                places[-1].figures,
-                folders.pictures_of(run),
-                limit_bytes=results.LIMIT_BYTES if run.columns else results.ALONE_LIMIT_BYTES,
-                progress=[place.progress for place in places],
-                only={picture_of(figure) for figure in run.figures},
-            )
-    if gathered:
-        results.collect(folders.records(experiment.table), gathered)
-    return notes
+    folders.runs.mkdir(parents=True, exist_ok=True)
+    with locked(folders.runs / ".collecting"):  # what another command gathers meanwhile must not be lost
+        gathered, notes = [], []
+        collected = results.read(folders.records(experiment.table))
+        for run in experiment.runs:
+            places = directories(run, folders.runs)
+            belongs = {"table": experiment.table, "row": run.row, "data_name": run.data_name, "scale": experiment.scale}
+            measured = results.read(places[-1].records)
+            for record in [*collected, *measured]:
+                if record["identity"] == run.identity and any(_answers(record, column) for column in run.columns):
+                    gathered.append(record | belongs)
+            if measured if run.columns else places[-1].figures.is_dir():
+                notes += results.collect_pictures(
+                    places[-1].figures,
+                    folders.pictures_of(run),
+                    limit_bytes=results.LIMIT_BYTES if run.columns else results.ALONE_LIMIT_BYTES,
+                    progress=[place.progress for place in places],
+                    only={picture_of(figure) for figure in run.figures},
+                )
+        if gathered:
+            results.collect(folders.records(experiment.table), gathered)
+        return notes
 
 
 def warnings_since(run: RunSpec, runs: Path, began: float) -> list[str]:
@@ -228,11 +269,27 @@ def state_of(run: RunSpec, folders: Folders, began: float) -> tuple[str, Mapping
     return (run.stages[task.stage].name, read_json(task.directory.status) or {}) if held else ("waiting", {})
 
 
-def _do(task: Task, runs: Path, stop: Stop) -> None:
-    """Do a task that this process holds, unless it was done between looking and claiming; keep why it failed."""
+def _assist(group: "Group") -> None:
+    """Help process 0 train stage after stage, of whichever runs it says, until it leaves."""
+    from genae.trainer import assist
+
+    with group.task():
+        while True:
+            said = group.hear()
+            with group.task():
+                assist(said["run"], said["stage"], group)
+
+
+def _do(task: Task, runs: Path, stop: Stop, group: "Group | None") -> None:
+    """Do a task that this process holds, unless it was done between looking and claiming; keep why it failed.
+
+    Raises what broke a group: nothing is left that could train.
+    """
     from genae.evaluator import evaluate
+    from genae.parallel import ALONE
     from genae.trainer import train
 
+    group = group or ALONE
     now = next_task(task.run, runs)
     if not now or now.stage != task.stage:
         return
@@ -241,15 +298,26 @@ def _do(task: Task, runs: Path, stop: Stop) -> None:
         if task.stage is None:
             evaluate(task.run, runs, stop=stop)
         else:
-            train(task.run, task.stage, runs, stop=stop)
+            with group.task({"run": task.run.to_dict(), "stage": task.stage}):
+                train(task.run, task.stage, runs, stop=stop, group=group)
         then = next_task(task.run, runs)
         if then and then.stage == task.stage:
             raise RuntimeError("its work left it where it was; this is a fault of genae's")
     except Interrupted:
         return  # what is done is kept; `stop` ends the worker
     except Exception as error:  # any failure of one run: told, kept, and no reason for the others to stop
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        write_json(task.directory.failure, {"time": time.time(), "reason": reason, "traceback": traceback.format_exc()})
+        keep_failure(task.directory, error)
+        if group.broken:
+            raise
+
+
+def keep_failure(directory: RunDir, error: Exception, *, broken_node: bool = False) -> None:
+    """Keep why work in a run directory failed. broken_node: the machine is at fault, and another may be tried."""
+    directory.path.mkdir(parents=True, exist_ok=True)
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    text = "".join(traceback.format_exception(error))
+    kept = {"time": time.time(), "reason": reason, "traceback": text, "broken_node": broken_node} | this_job()
+    write_json(directory.failure, kept)
 
 
 def _answers(record: Mapping[str, Any], column: Column) -> bool:
@@ -284,15 +352,6 @@ def _stop_with(parent: tuple[int, str | None], stop: Any) -> None:
     while is_running(*parent):
         time.sleep(POLL_SECONDS)
     stop.requested = True
-
-
-def stop_workers(jobs: Sequence[Any]) -> None:
-    """Ask workers to write a checkpoint and stop, and wait until they have."""
-    for job in jobs:
-        if not job.done():
-            os.kill(int(job.job_id), signal.SIGTERM)  # submitit's local controller, which passes it on
-    while not all(job.done() for job in jobs):
-        time.sleep(POLL_SECONDS)
 
 
 def watch(todo: Sequence[RunSpec], folders: Folders, began: float, jobs: Sequence[Any], console: Any) -> None:

@@ -6,11 +6,27 @@ everything else only words it. No number is typed in by hand, and none is comput
 
 from pathlib import Path
 
+from genae import results, study
 from genae.report import page, text
 from genae.report.build import Report, build
 from genae.report.text import terminal
+from genae.spec import Experiment
 
-__all__ = ["Report", "build", "terminal", "write"]
+__all__ = ["Report", "build", "redraw", "terminal", "write"]
+
+
+def redraw(experiment: Experiment) -> Report:
+    """The report of what is collected, written; it names the runs that failed and have not been tried again."""
+    folders = study.Folders(experiment.root)
+    failed = [failure for run in experiment.runs if (failure := study.failure_since(run, folders.runs, 0.0))]
+    drawn = build(
+        experiment,
+        results.read(folders.records(experiment.table)),
+        folders.pictures(experiment.table),
+        failures=[f"{study.name_of(failure.run)} failed: {failure.reason}" for failure in failed],
+    )
+    write(drawn, folders.report(experiment.table))
+    return drawn
 
 
 def write(report: Report, folder: Path) -> None:

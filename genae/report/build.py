@@ -123,8 +123,12 @@ class Report:
     likelihoods: bytes | None = None  # SVG, of a table of log likelihoods whose runs were watched by one
 
 
-def build(experiment: Experiment, records: Iterable[Record], figures: Path | None = None) -> Report:
+def build(
+    experiment: Experiment, records: Iterable[Record], figures: Path | None = None, failures: Sequence[str] = ()
+) -> Report:
     """The report of an experiment, from the records collected for its table and the pictures collected in `figures`.
+
+    failures: of runs that have no numbers, a sentence each.
 
     Records are matched to runs by row, data, seed and identity, so those of other settings are never shown; the notes say how
     many were left out. Raises ValueError where records of one column were measured under unlike protocols.
@@ -157,7 +161,7 @@ def build(experiment: Experiment, records: Iterable[Record], figures: Path | Non
         num_seeds=len(experiment.seeds),
         same_kind=experiment.scale == "paper",
         has_published=any(cell.published is not None for cell in cells.values()),
-        notes=(*notes, *_about_data(mine), *more, *_about_floors(measures, cells, labels)),
+        notes=(*failures, *notes, *_about_data(mine), *more, *_about_floors(measures, cells, labels)),
         runs=runs,
         pictures=pictures,
         curves={row: plots.loss_curves(lines) for row, lines in curves.items()},

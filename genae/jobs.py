@@ -1,0 +1,137 @@
+"""What a submitted job does: train, measure, or collect and redraw the report.
+
+A job is told to make room by SIGUSR2 (preemption, or its time is nearly up): it finishes the step, writes a checkpoint, and
+leaves it to submitit to put it back into the queue, where it goes on exactly. SIGTERM (cancelled) is the same without a return.
+"""
+
+import contextlib
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from submitit.helpers import Checkpointable
+
+from genae import report, study, workers
+from genae.experiment import Asked, import_modules
+from genae.rundir import this_job
+from genae.spec import RunSpec
+from genae.stop import Stop
+
+PATIENCE_SECONDS = 30.0  # with a step or a metric, after SIGUSR2; what it cost is then done again
+
+
+class RunFailed(RuntimeError):
+    """What the job was for was not done; the run directories say more."""
+
+
+class BrokenNode(RuntimeError):
+    """The machine, and not the run, is at fault."""
+
+
+class Work(Checkpointable):
+    """Bring runs to the end of a stage, or, without one, have them measured too."""
+
+    def __call__(self, todo: Sequence[Mapping[str, Any]], runs: str, upto: int | None) -> None:
+        """todo: RunSpecs as plain values.  upto: the number of the stage.  Raises RunFailed."""
+        specs, folder, began = [RunSpec.from_dict(values) for values in todo], Path(runs), time.time()
+        for spec in specs:
+            import_modules(spec.imports, spec.root)
+
+        def left() -> list[study.Task]:
+            return [task for spec in specs if (task := study.next_task(spec, folder, upto))]
+
+        with _room_to_be_made(left) as stop:
+            try:
+                check_node(specs, folder)
+            except BrokenNode as error:
+                for task in left():
+                    study.keep_failure(task.directory, error, broken_node=True)
+                raise
+            study.work(specs, folder, began, stop, upto)
+        failures = [failure for spec in specs if (failure := study.failure_since(spec, folder, began))]
+        if failures:
+            raise RunFailed("; ".join(f"{study.name_of(failure.run)}: {failure.reason}" for failure in failures))
+
+
+class Collect(Checkpointable):
+    """Gather what an experiment's runs have come to, and redraw its report, whatever failed."""
+
+    def __call__(self, asked: Asked, root: str) -> None:
+        """asked: of the experiment's file in the code's snapshot.  root: of the project that the results belong to."""
+        experiment = replace(asked.shown(), root=Path(root))
+        for note in study.collect(experiment, study.Folders(experiment.root)):
+            print(note)
+        report.redraw(experiment)
+
+
+class Supervise:
+    """What `genae launch` leaves running on this machine: workers for the runs, and when they have ended, a `Collect`."""
+
+    def __call__(self, todo: Sequence[Mapping[str, Any]], asked: Asked, root: str, jobs: int | None) -> None:
+        """jobs: how many workers; as workers.start_local takes it. SIGTERM stops them where they can go on from."""
+        folders, specs = study.Folders(Path(root)), [RunSpec.from_dict(values) for values in todo]
+        with Stop().on_signals(signal.SIGTERM) as stop:
+            started = workers.start_local(folders, specs, jobs, time.time())
+            while not stop.requested and not all(job.done() for job in started):
+                time.sleep(study.POLL_SECONDS)
+            workers.stop_workers(started)
+        Collect()(asked, root)
+
+
+def check_node(todo: Sequence[RunSpec], runs: Path) -> None:
+    """Raise BrokenNode where the GPU that was asked for does not compute, or a disk that is needed does not take a file."""
+    here = this_job()["node"]
+    for folder in (runs, Path(tempfile.gettempdir())):
+        try:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"genae")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise BrokenNode(f"node {here} cannot write to {folder}: {error}") from error
+    if any(run.compute.device != "cpu" and (run.compute.gpus or run.compute.device != "auto") for run in todo):
+        import torch
+
+        try:
+            ones = torch.ones(64, 64, device="cuda")
+            if float((ones @ ones).sum()) != 64.0**3:
+                raise BrokenNode(f"the GPU of node {here} computes wrongly")
+        except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
+            if isinstance(error, BrokenNode):
+                raise
+            raise BrokenNode(f"node {here} has no GPU that works: {str(error).splitlines()[0]}") from error
+
+
+@contextlib.contextmanager
+def _room_to_be_made(left: Callable[[], Any]) -> Iterator[Stop]:
+    """A Stop for the work of a job. Where SIGUSR2 asked, submitit requeues once the work has stopped, or patience ends.
+
+    left: whether there is anything to come back for.
+    """
+    asked = False
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = stop.requested = True
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE_SECONDS)
+
+    def lose_patience(_number: int, frame: FrameType | None) -> None:
+        requeue(signal.SIGUSR2, frame)  # which ends this process
+
+    with Stop().on_signals(signal.SIGTERM) as stop:
+        requeue = signal.signal(signal.SIGUSR2, ask)  # submitit's own answer to it
+        before = signal.signal(signal.SIGALRM, lose_patience)
+        try:
+            yield stop
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+            signal.signal(signal.SIGUSR2, requeue)
+    if asked and left():
+        requeue(signal.SIGUSR2, None)
