@@ -180,7 +180,9 @@ class Making:
             self.told.extend((place, ("train", "measure"), job.job_id) for place in study.directories(run, self.folders.runs))
 
     def _measure(self, groups: Sequence[Sequence[RunSpec]], shape: Mapping[str, Any], after: str | None) -> None:
-        """An array that measures runs, those of one group (equal but for their rows) in one job."""
+        """An array that measures runs, those of one group (equal but for their rows) in one job. One process is enough."""
+        shape = {**shape, "gpus": min(1, shape["gpus"]), "nodes": 1, "tasks_per_node": 1}
+        shape |= {"gpus_per_node": 1} if "gpus_per_node" in shape else {}
         jobs = self._submit("measure", self._work([(group, None) for group in groups], shape), shape, after)
         for group, job in zip(groups, jobs, strict=True):
             self.told.append((study.directories(group[0], self.folders.runs)[-1], ("measure",), job))
