@@ -50,8 +50,6 @@ class Resources:
         for name in ("gpus", "nodes", "cpus_per_task", "mem_gb", "timeout_min", "slurm_array_parallelism"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
-        if (self.gpus or 1) % (self.nodes or 1):
-            raise ValueError(f"{self.gpus or 1} gpus cannot be shared out equally over {self.nodes} nodes")
 
     def asked(self) -> dict[str, Any]:
         """The resources that are given, by name."""
