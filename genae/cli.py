@@ -130,6 +130,55 @@ def cancel(experiment: Experiment, rows: Rows = None, seeds: Seeds = None) -> No
     )
 
 
+@app.command("status")
+def show_status(
+    experiment: Annotated[str | None, typer.Argument(help="An experiment, or a table; all of them by default.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A list of objects, for programs.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep looking until nothing is in flight any more.")] = False,
+) -> None:
+    """What each run is doing: its state, node, progress, pace, time left, loss, restarts, and why it failed or waits."""
+    from genae import status
+    from genae.experiment import project_root
+
+    if as_json and watch:
+        raise ValueError("--json tells once and --watch keeps telling; give one of them")
+    root = project_root(Path(experiment) if experiment and Path(experiment).is_file() else Path.cwd())
+    runs, table = root / "results" / "runs", status.table_of(experiment, root) if experiment else None
+    states = status.read(runs, table)
+    why_none = None if states else status.why_none(runs, experiment, root)
+    if as_json:
+        sys.stdout.write(json.dumps([state.to_dict() for state in states], indent=1) + "\n")
+    elif why_none:
+        console.print(why_none, soft_wrap=True, markup=False)
+    elif watch and console.is_terminal:
+        states = status.watch(lambda: status.read(runs, table), console)
+    else:
+        status.show(states, console)
+    if any(state.state == "failed" for state in states):
+        raise typer.Exit(1)
+
+
+@app.command("logs")
+def show_logs(
+    run: Annotated[str, typer.Argument(help="As `genae status` names it, or its directory, or enough of either.")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")] = False,
+) -> None:
+    """The log of what works on a run, or worked on it last; of a failed run, its traceback too."""
+    from genae import logs, status
+    from genae.experiment import project_root
+
+    runs = project_root(Path.cwd()) / "results" / "runs"
+    state = logs.find(status.read(runs), run)
+    log = logs.log(state, runs)
+    print(f"{state.name} ({state.state}): {log.worker}", flush=True)
+    for text in logs.follow(log, wait=follow):
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    if failure := logs.failure_of(state):
+        where = f" on {failure['node']}" if failure.get("node") else ""
+        print(f"==> failed{where} <==\n{failure['traceback']}", end="")
+
+
 @app.command()
 def evaluate(
     experiment: Experiment,

@@ -58,6 +58,7 @@ def machine() -> dict[str, Any]:
         "host": socket.gethostname(),
         "processor": _processor(),
         "slurm": slurm or None,
+        "worker": os.environ.get("SUBMITIT_LOCAL_JOB_ID"),  # its log is named after it
     }
 
 

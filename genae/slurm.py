@@ -11,6 +11,7 @@ from dataclasses import dataclass
 ANSWER_SECONDS = 5.0  # how long a command may take; a busy controller takes longer, and is asked again at the next look
 FIELDS = "%i|%T|%N|%r"  # id, state, nodes, reason: of these only a reason could hold a bar, and it comes last
 BARS = FIELDS.count("|")
+NEVER = "DependencyNeverSatisfied"  # the reason of a job that waits for one that failed
 ENDED = {
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"
 }  # fmt: skip
