@@ -20,6 +20,7 @@ from genae.models.autoencoder import Generator
 from genae.randomness import seed_for
 from genae.registry import DENSITIES, MODELS
 from genae.rundir import RunDir, read_json
+from genae.shared_files import patiently, rename
 
 KEEP = 2
 
@@ -66,16 +67,20 @@ def save(folder: Path, state: dict[str, Any], images_seen: int) -> Checkpoint:
         left.unlink()
     path, aside = folder / f"{images_seen:010d}.pt", folder / f".{images_seen:010d}.writing"
     content = digest(state)
-    with aside.open("wb") as file:
-        torch.save({"digest": content, "state": state}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)  # the rename itself
-    finally:
-        os.close(descriptor)
+
+    def write() -> None:
+        with aside.open("wb") as file:
+            torch.save({"digest": content, "state": state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        rename(aside, path)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)  # the rename itself
+        finally:
+            os.close(descriptor)
+
+    patiently(write, path)
     if read(path).digest != content:
         raise Damaged(f"{path} does not hold what was written to it")
     for old in _files(folder)[:-KEEP]:
@@ -85,8 +90,13 @@ def save(folder: Path, state: dict[str, Any], images_seen: int) -> Checkpoint:
 
 def read(path: Path) -> Checkpoint:
     """A checkpoint file, on the CPU. Raises Damaged."""
+
+    def load() -> Any:
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
+
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        saved = patiently(load, path)
     except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         if "alloc" in str(error):  # the machine's fault, not the file's
             raise

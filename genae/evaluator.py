@@ -65,6 +65,7 @@ def evaluate(run: RunSpec, runs: Path, *, only: list[str] | None = None, stop: S
             raise Interrupted(f"{directory.path.name} stopped before measuring {column.id}; run it again to go on")
         record = _record(column, model, data, context, made_by, earlier)
         if record not in earlier:
+            directory.check_held()
             results.append(directory.records, record)
         measured.append(record)
     if only is None:

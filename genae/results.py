@@ -6,7 +6,6 @@ so that a report redraws from a clone that has no run directories. docs/results.
 """
 
 import contextlib
-import fcntl
 import io
 import itertools
 import json
@@ -17,6 +16,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from genae.shared_files import locked, patiently
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,19 +36,7 @@ def append(path: Path, record: Mapping[str, Any]) -> None:
     record with such a value is kept as failed, with the value in its status; among its details they become words.
     """
     line = _line(_finite(record))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
-        _, torn = _whole_lines(path, _contents(file))
-        if torn:
-            file.truncate(file.seek(0, os.SEEK_END) - torn)
-        size = file.seek(0, os.SEEK_END)
-        if size:
-            file.seek(size - 1)
-            if file.read(1) != b"\n":  # the line is whole, only its end was lost
-                line = b"\n" + line
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
+    patiently(lambda: _append(path, line), path)
 
 
 def read(path: Path) -> list[Record]:
@@ -57,7 +46,7 @@ def read(path: Path) -> list[Record]:
     Raises ValueError on a line before the last that is no record.
     """
     try:
-        contents = Path(path).read_bytes()
+        contents = patiently(Path(path).read_bytes, path)
     except FileNotFoundError:
         return []
     return _whole_lines(path, contents)[0]
@@ -217,6 +206,23 @@ def _line(record: Mapping[str, Any]) -> bytes:
     return json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
+def _append(path: Path, line: bytes) -> None:
+    """Add a line, once more if an earlier attempt got as far as the file: of two equal records the later holds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        _, torn = _whole_lines(path, _contents(file))
+        if torn:
+            file.truncate(file.seek(0, os.SEEK_END) - torn)
+        size = file.seek(0, os.SEEK_END)
+        if size:
+            file.seek(size - 1)
+            if file.read(1) != b"\n":  # the line is whole, only its end was lost
+                line = b"\n" + line
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _contents(file: Any) -> bytes:
     file.seek(0)
     return file.read()
@@ -353,23 +359,9 @@ def _in_256_colours(png: bytes) -> bytes:
     return out.getvalue()
 
 
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _alone(path: Path) -> contextlib.AbstractContextManager[None]:
     """One process at a time changes `path`. The lock is a file beside it, gone afterwards."""
-    lock = path.with_name(f".{path.name}.lock")
-    while True:
-        file = lock.open("a")
-        fcntl.flock(file, fcntl.LOCK_EX)
-        # Its last holder may have removed the file that we opened; then someone else may hold the one that is there now.
-        with contextlib.suppress(FileNotFoundError):
-            if os.fstat(file.fileno()).st_ino == lock.stat().st_ino:
-                break
-        file.close()
-    try:
-        yield
-    finally:
-        lock.unlink()
-        file.close()
+    return locked(path.with_name(f".{path.name}.lock"))
 
 
 def _replace(path: Path, contents: bytes) -> None:

@@ -112,10 +112,14 @@ class RunDir:
         owner = read_json(self.owner)
         return owner if owner and owner.get("command") == command and not self.live_owner() else None
 
+    def is_held(self) -> bool:
+        """Whether this process still holds the directory that it claimed; of one that it did not, whether nobody has."""
+        return (read_json(self.owner) or {}).get("token") == _held.get(_key(self.owner))
+
     def check_held(self) -> None:
         """Raise Taken if another process has taken the directory over, as after a long stall of a shared file system."""
-        mine, owner = _held.get(_key(self.owner)), read_json(self.owner)
-        if (owner or {}).get("token") != mine:
+        if not self.is_held():
+            owner = read_json(self.owner)
             by = f"process {owner['pid']} on {owner['host']}" if owner else "another process, which is done with it"
             raise Taken(f"{self.path.name} was taken over by {by} while this process was silent; nothing more is written here")
 

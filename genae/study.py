@@ -10,6 +10,7 @@ import functools
 import json
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -306,7 +307,10 @@ def _do(task: Task, runs: Path, stop: Stop, group: "Group | None") -> None:
     except Interrupted:
         return  # what is done is kept; `stop` ends the worker
     except Exception as error:  # any failure of one run: told, kept, and no reason for the others to stop
-        keep_failure(task.directory, error)
+        if task.directory.is_held():
+            keep_failure(task.directory, error)
+        else:  # another process has taken it over: nothing more is written there
+            print(f"genae: {error}", file=sys.stderr, flush=True)
         if group.broken:
             raise
 
