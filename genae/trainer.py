@@ -129,6 +129,7 @@ def train(
                 line = {"images_seen": training.images_seen, "stage": stage.name, "phase": phase.index}
                 line |= {"resolution": phase.resolution, "fade": phase.fade, "learning_rate": phase.learning_rate}
                 line |= {"terms": terms, "seconds": round(time.monotonic() - started_at, 2)}
+                directory.check_held()
                 log.write(json.dumps(line) + "\n")
                 log.flush()
 
@@ -136,6 +137,7 @@ def train(
             if now - told_at >= STATUS_SECONDS or training.images_seen >= total:
                 rate = (training.images_seen - started_from) / max(now - started_at, 1e-9)
                 watch(Progress(training.images_seen, total, rate))
+                directory.check_held()
                 now_at = {"images_seen": training.images_seen, "total_images": total, "images_per_second": rate}
                 write_json(directory.status, now_at, sync=False)
                 told_at = now
