@@ -29,6 +29,7 @@ from genae.networks.fully_connected import FromPixels, ToPixels, num_pixels
 from genae.objectives.objective import Objective, Terms
 from genae.precision import at_least_float32
 from genae.registry import MODELS, OBJECTIVES
+from genae.rows import by_rows
 from genae.schedule import Growth, Phase
 
 
@@ -76,7 +77,7 @@ class EpitomicVariational(Autoencoder):
 
     def gaussian(self, images: Tensor, growth: Growth | None = None) -> tuple[Tensor, Tensor]:
         """q(z | x), of all epitomes at once: mean and log variance, [N, D] each."""
-        mean, log_var = at_least_float32(self.encoder(images, growth)).chunk(2, dim=1)
+        mean, log_var = at_least_float32(by_rows(self.encoder, images, growth)).chunk(2, dim=1)
         return mean, log_var
 
     def encode(self, images: Tensor, growth: Growth | None = None) -> Tensor:

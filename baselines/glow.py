@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from genae.latent import Gaussian
 from genae.models.autoencoder import Generator
 from genae.registry import MODELS
+from genae.rows import by_rows, whole
 from genae.schedule import Growth
 
 EXPLODED = 100.0  # an image has values in [-1, 1]; beyond this, a sample has left what its flow learned
@@ -42,7 +43,7 @@ class ActNorm(nn.Module):
     def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
         if self.training and not self._asked:
             if not self.initialized:
-                self._initialize(z.detach())
+                self._initialize(whole(z.detach()))
             self._asked = True
         return (z - self.t) * (-self.s).exp(), -self.s.sum() * z[0, 0].numel()
 
@@ -158,7 +159,7 @@ class Glow(Generator):
 
     def log_prob(self, images: Tensor) -> Tensor:
         """Images [N, C, H, W] -> the log of their density, [N], in nats, pixels being in [-1, 1]."""
-        codes, log_det = self.decoder.inverse(images)
+        codes, log_det = by_rows(self.decoder.inverse, images)
         return log_det - codes.square().sum(1) / 2 - codes.shape[1] / 2 * math.log(2 * math.pi)
 
     def sample_codes(self, n: int, generator: torch.Generator) -> Tensor:

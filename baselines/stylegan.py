@@ -19,6 +19,7 @@ from genae.networks.discriminator import Discriminator
 from genae.networks.progressive import FIRST_RESOLUTION, PUBLISHED_CHANNELS, ToImages, block_channels
 from genae.precision import at_least_float32
 from genae.registry import MODELS
+from genae.rows import whole
 from genae.schedule import Growth
 
 MEAN_DECAY = 0.995  # of the running mean of w, per batch, as released
@@ -108,7 +109,7 @@ class StyleDecoder(nn.Module):
         w = at_least_float32(self.mapping(codes.reshape(-1, codes.shape[-1])))  # a running mean needs the digits
         if self.training:
             with torch.no_grad():
-                self.mean.lerp_(w.mean(0), 1 - MEAN_DECAY)
+                self.mean.lerp_(whole(w).mean(0), 1 - MEAN_DECAY)
         elif self.truncation != 1:
             w = torch.lerp(self.mean, w, self.truncation)
         return w.reshape(codes.shape)

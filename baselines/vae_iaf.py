@@ -31,6 +31,7 @@ from genae.networks import dcgan
 from genae.objectives.objective import Objective, Terms
 from genae.precision import at_least_float32
 from genae.registry import MODELS, OBJECTIVES
+from genae.rows import by_rows
 from genae.schedule import Growth, Phase
 
 GATE_START = 2.0  # of s: the paper has it "such as close to +1 or +2"
@@ -104,7 +105,7 @@ class FlowVariational(Autoencoder):
 
     def draw_posterior(self, images: Tensor, generator: torch.Generator, growth: Growth | None = None) -> tuple[Tensor, Tensor]:
         """One z [N, D] of q(z | x) for each image, and log q(z | x) by dimension, [N, D]."""
-        return self.encoder.draw(self.encoder.network(images, growth), self._noise(images, generator))
+        return self.encoder.draw(by_rows(self.encoder.network, images, growth), self._noise(images, generator))
 
     def bound(self, images: Tensor, num_draws: int, generator: torch.Generator) -> Tensor:
         """A lower bound of log p(x) of each image, [N], in nats, of pixels in [0, 1]: see genae/losses/bounds.py."""

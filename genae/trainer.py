@@ -8,7 +8,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,14 @@ from genae.data.dataset import Dataset, Vectors
 from genae.data.datasets import open_dataset
 from genae.data.loader import Loader
 from genae.densities.density import Density
+from genae.experiment import import_modules
 from genae.models.autoencoder import Generator
+from genae.parallel import ALONE, Group
 from genae.randomness import generator_for
 from genae.registry import OBJECTIVES
 from genae.rundir import RunDir, read_json, write_json
 from genae.schedule import Phase
-from genae.spec import KeepBest, RunSpec
+from genae.spec import KeepBest, RunSpec, StageSpec
 from genae.stop import Interrupted, Stop
 from genae.training import Training
 
@@ -52,18 +54,26 @@ class Progress:
 
 
 def train(
-    run: RunSpec, index: int, runs: Path, *, stop: Stop | None = None, watch: Callable[[Progress], None] | None = None
+    run: RunSpec,
+    index: int,
+    runs: Path,
+    *,
+    stop: Stop | None = None,
+    watch: Callable[[Progress], None] | None = None,
+    group: Group = ALONE,
 ) -> RunDir:
     """Train stage `index` of `run` to its end, from its last checkpoint if there is one; returns its directory, under `runs`.
 
     The caller holds the directory (RunDir.claim), and the stages before are done.
+    group: the processes that share the work; this is process 0, within a `task` of theirs, and the others call `assist`.
     Raises Interrupted (after a checkpoint, when `stop` asks), Diverged, checkpoint.Damaged, ValueError for data that changed.
     """
     stage, stop, watch = run.stages[index], stop or Stop(), watch or (lambda progress: None)
     directory = RunDir.of(runs, run.label, stage.identity)
     device = resolve_device(run.compute.device)
     _describe(run, index, directory)
-    torch.set_num_threads(_threads(run, directory))
+    threads = _threads(run, directory)
+    torch.set_num_threads(threads)
 
     # The data, the model as the stage before left it, and what this stage trains: that model, or a density of its codes.
     data = open_dataset(run.data, "train")
@@ -71,19 +81,14 @@ def train(
     model = _model(run, index, runs, data).to(device, memory_format=torch.channels_last)
     made_of = {"identity": stage.identity, "data": data.digest, "model_spec": run.model, "shape": list(data.shape)}
     seen: Dataset | Vectors = data
-    trained, best, precision = model, None, run.precision
+    trained, best = model, None
     if stage.density:
         seen, trained, best = _density(run, index, directory, model, data)
         made_of |= {"density_spec": stage.density, "encoded_by": model.state_dict(), "codes": seen.digest}
-        precision = "float32"  # of a density, all digits count
     elif isinstance(data, Vectors):
         raise ValueError(f"{data.name} holds vectors: its one stage trains a density of them (density: {{name: ...}})")
     loader = Loader(seen, seed=run.seed, flip=run.flip, device=device)
-    if run.compute.compile:
-        for part in trained.children():
-            part.compile()
-    objective = OBJECTIVES.build(stage.objective)
-    training = Training(trained, objective, stage, seed=run.seed, precision=precision, best=best)
+    training = _training(run, stage, trained, best, group)
 
     # The last checkpoint, if there is one; what was logged after it will be logged again.
     last = checkpoint.latest(directory.checkpoints, directory.warn)
@@ -99,11 +104,18 @@ def train(
     _cut_back(directory.progress, training.images_seen)
 
     total = schedule.total_images
-    log_every = max(1, round(1000 * run.compute.log_kimg))
-    saved_at = told_at = time.monotonic()
-    started_at, started_from = told_at, training.images_seen
     if last and training.images_seen >= total:
         return directory
+    if group.size > 1:
+        codes = (seen.name, torch.from_numpy(np.array(seen.vectors)), seen.digest) if seen is not data else None
+        group.tell(
+            {"threads": threads, "device": _kind(device), "data": data.digest, "codes": codes, "state": training.state_dict()}
+        )
+        with group.agreement():
+            pass
+    log_every = max(1, round(1000 * run.compute.log_kimg))
+    saved_at = told_at = time.monotonic()
+    started_at, started_from, loss = told_at, training.images_seen, None
 
     def save() -> None:
         nonlocal last, saved_at
@@ -116,7 +128,9 @@ def train(
     with directory.progress.open("a") as log:
         while training.images_seen < total:
             phase = schedule.at(training.images_seen, len(data))
-            training.step(loader.batch(training.images_seen, phase), phase)
+            group.go_on()
+            with group.step():
+                training.step(loader.batch(training.images_seen, phase), phase)
             if best and best.settings.is_due(training.images_seen, phase.batch_size, total):
                 best.look(training.images_seen)
 
@@ -129,6 +143,7 @@ def train(
                 line = {"images_seen": training.images_seen, "stage": stage.name, "phase": phase.index}
                 line |= {"resolution": phase.resolution, "fade": phase.fade, "learning_rate": phase.learning_rate}
                 line |= {"terms": terms, "seconds": round(time.monotonic() - started_at, 2)}
+                loss = sum(value for name, value in terms.items() if name.partition("/")[0] in training.optimizers)
                 directory.check_held()
                 log.write(json.dumps(line) + "\n")
                 log.flush()
@@ -139,7 +154,7 @@ def train(
                 watch(Progress(training.images_seen, total, rate))
                 directory.check_held()
                 now_at = {"images_seen": training.images_seen, "total_images": total, "images_per_second": rate}
-                write_json(directory.status, now_at, sync=False)
+                write_json(directory.status, now_at | {"loss": loss, "time": time.time()}, sync=False)
                 told_at = now
             if stop.requested or now - saved_at >= run.compute.checkpoint_seconds:
                 os.fsync(log.fileno())
@@ -152,6 +167,38 @@ def train(
     if not last or last.state["images_seen"] < total:
         save()
     return directory
+
+
+def assist(values: Mapping[str, Any], index: int, group: Group) -> None:
+    """What the other processes do while process 0 trains stage `index` of a run (as plain values): the same steps.
+
+    All that they start from they are told; they read no run directory, and write nothing. Ends with the task of process 0.
+    """
+    told = group.hear()
+    with group.agreement():
+        run = RunSpec.from_dict(values)
+        import_modules(run.imports, run.root)
+        torch.set_num_threads(told["threads"])
+        stage, device, data = run.stages[index], resolve_device(run.compute.device), open_dataset(run.data, "train")
+        if (_kind(device), data.digest) != (told["device"], told["data"]):
+            here, there = f"{_kind(device)} and data {data.digest[:12]}", f"{told['device']} and data {told['data'][:12]}"
+            raise ValueError(f"the processes of one run must be alike, but one has {here}, process 0 has {there}")
+        trained: Generator | Density = checkpoint.untrained_model(run.model, data.shape, run.seed)
+        seen: Dataset | Vectors = data
+        if stage.density:
+            trained = checkpoint.untrained_density(stage.density, trained.latent.dim, run.seed)
+        if told["codes"]:
+            name, vectors, digest = told["codes"]
+            seen = Vectors(name, "train", vectors.numpy(), digest)
+        trained.to(device, memory_format=torch.channels_last)
+        training = _training(run, stage, trained, None, group)
+        training.load_state_dict(told["state"])
+        loader = Loader(seen, seed=run.seed, flip=run.flip, device=device)
+    while True:
+        group.hear()  # to go on; the task's end otherwise
+        phase = stage.schedule.at(training.images_seen, len(data))
+        with group.step():
+            training.step(loader.batch(training.images_seen, phase), phase)
 
 
 def is_trained(run: RunSpec, index: int, runs: Path) -> bool:
@@ -191,6 +238,20 @@ def _density(
         held_out = codes(open_dataset(run.data, settings.split).first(settings.count))
         best = BestWeights(density, settings, torch.from_numpy(np.array(held_out.vectors)).to(model.device))
     return codes(data), density, best
+
+
+def _training(run: RunSpec, stage: StageSpec, trained: Generator | Density, best: BestWeights | None, group: Group) -> Training:
+    if run.compute.compile:
+        for part in trained.children():
+            part.compile()
+    precision = "float32" if stage.density else run.precision  # of a density, all digits count
+    objective = OBJECTIVES.build(stage.objective)
+    return Training(trained, objective, stage, seed=run.seed, precision=precision, best=best, group=group)
+
+
+def _kind(device: torch.device) -> str:
+    """What processes that draw the same numbers must have in common."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _describe(run: RunSpec, index: int, directory: RunDir) -> None:

@@ -12,6 +12,7 @@ from genae.densities.density import Density
 from genae.ema import AveragedParts
 from genae.models.autoencoder import Generator
 from genae.objectives.objective import Objective, Update
+from genae.parallel import ALONE, Group
 from genae.randomness import generator_for, seed_for
 from genae.registry import suggestion
 from genae.schedule import Phase
@@ -32,6 +33,7 @@ class Training:
         seed: int,
         precision: str = "float32",
         best: BestWeights | None = None,
+        group: Group = ALONE,
     ) -> None:
         lacking = objective.needs - model.provides
         if lacking:
@@ -45,17 +47,19 @@ class Training:
         self.phase_index = -1  # of the phase last entered
         self.average = AveragedParts(model, Average(**stage.average)) if stage.average else None
         self.best = best
+        self.group = group
         self.sums: dict[str, Tensor] = {}  # loss terms since the last line of progress.jsonl, on the device
         self.steps = 0  # since then
         self.updates: list[Update] = []
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self._set_up_updates()
         self._check_learning_rates()
+        group.span(model)
 
     def step(self, images: Tensor, phase: Phase) -> None:
         """One training step: each update of the objective in turn, on images [N, C, H, W] in [-1, 1] at the phase's growth.
 
-        Where a density is trained: on codes [N, D].
+        Where a density is trained: on codes [N, D].  On several processes, within their `Group.step`: all with all the images.
         """
         if phase.index != self.phase_index:
             self.objective.enter(phase)
@@ -74,6 +78,7 @@ class Training:
             with self._autocast(images.device):
                 terms = update.terms(self.model, images, phase, generator)
             sum(terms.values()).backward()
+            self.group.average(parameter for group in optimizer.param_groups for parameter in group["params"])
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             for name, value in terms.items():

@@ -14,6 +14,7 @@ from genae.features.extractor import MapExtractor
 from genae.features.vgg19 import Vgg19
 from genae.features.weights import entry
 from genae.losses.distances import mean_square
+from genae.rows import by_rows
 
 
 class PixelsAndPerception:
@@ -55,6 +56,6 @@ class PixelsAndPerception:
         if self.network is None:
             raise RuntimeError("the perceptual loss has not read its network yet")
         with torch.no_grad():
-            seen = self.network.maps(images)
-        layers = [mean_square(a, b) for a, b in zip(self.network.maps(decoded), seen, strict=True)]
+            seen = by_rows(self.network.maps, images)
+        layers = [mean_square(a, b) for a, b in zip(by_rows(self.network.maps, decoded), seen, strict=True)]
         return sum(layers) / 2 if self.halved else sum(layers)

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from genae.models.autoencoder import Generator, Latent
+from genae.rows import by_rows
 from genae.schedule import Growth
 
 
@@ -19,4 +20,4 @@ class AdversarialGenerator(Generator):
 
     def discriminate(self, images: Tensor, growth: Growth | None = None) -> Tensor:
         """Images [N, C, H, W] in [-1, 1], at `growth` H = W = growth.resolution -> logits [N], larger for what looks real."""
-        return self.discriminator(images, growth)
+        return by_rows(self.discriminator, images, growth)

@@ -14,6 +14,7 @@ from genae.latent import GaussianMixture
 from genae.models.autoencoder import Autoencoder, Latent
 from genae.networks.dcgan import Output, decoder, encoder
 from genae.registry import MODELS
+from genae.rows import by_rows
 
 PRIORS = {"gaussian": (0.0,), "two-gaussians": (-3.0, 3.0)}  # means; every covariance is I (Yoo et al., 2019, Sec. 4.2)
 
@@ -31,7 +32,7 @@ class AdversarialAutoencoder(Autoencoder):
 
     def discriminate_codes(self, codes: Tensor) -> Tensor:
         """Codes [N, D] -> logits [N], larger for what looks drawn from the prior."""
-        return self.code_discriminator(codes).squeeze(1)
+        return by_rows(self.code_discriminator, codes).squeeze(1)
 
 
 def code_discriminator(dim: int, hidden: tuple[int, ...]) -> nn.Module:

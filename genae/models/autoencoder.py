@@ -8,6 +8,9 @@ latent space turns raw codes into codes. A layered decoder (modulated block by b
 and has `num_layers`, `layer_resolutions`, `layers_at(growth)`, `canvas(codes, upto, growth)` and `with_canvas(codes, upto,
 growth)`. A network that is grown says so by `grows = True`.
 
+A model calls its networks through `by_rows`: where several processes train it, each then computes its rows of the batch. What
+is called without is computed by each of them, and as right (genae/rows.py).
+
 What a model can do is in `provides`, a set of words:
 
     decode        every model does: codes to images
@@ -31,6 +34,7 @@ from torch import Tensor, nn
 
 from genae.densities.density import Density
 from genae.latent import Free, Gaussian, GaussianMixture, Sphere
+from genae.rows import by_rows
 from genae.schedule import Growth
 
 Latent = Gaussian | GaussianMixture | Sphere | Free
@@ -80,19 +84,19 @@ class Generator(nn.Module):
         """
         if codes.ndim == 3 and "layers" not in self.provides:
             raise ValueError("this decoder takes one code per image, [N, D]; it has no layers to give codes to")
-        return self.decoder(codes, growth)
+        return by_rows(self.decoder, codes, growth)
 
     def canvas(self, codes: Tensor, upto: int, growth: Growth | None = None) -> Tensor:
         """theta_{1:j}: the features [N, C_j, H_j, W_j] after block j = `upto` (Heljakka et al., 2020, Sec. 3.2)."""
         if "layers" not in self.provides:
             raise ValueError("this decoder has no layers")
-        return self.decoder.canvas(codes, upto, growth)
+        return by_rows(self.decoder.canvas, codes, upto, growth)
 
     def decode_with_canvas(self, codes: Tensor, upto: int, growth: Growth | None = None) -> tuple[Tensor, Tensor]:
         """`decode` and `canvas` in one pass: the images, and the features after block `upto` that they were made from."""
         if "layers" not in self.provides:
             raise ValueError("this decoder has no layers")
-        return self.decoder.with_canvas(codes, upto, growth)
+        return by_rows(self.decoder.with_canvas, codes, upto, growth)
 
     def prior(self, n: int, generator: torch.Generator) -> Tensor:
         """n codes [n, D] from the latent space's prior (of one without, points to probe the decoder with)."""
@@ -120,7 +124,7 @@ class Autoencoder(Generator):
 
     def encode(self, images: Tensor, growth: Growth | None = None) -> Tensor:
         """Images [N, C, H, W] in [-1, 1] -> codes [N, D]. At `growth`, H = W = growth.resolution."""
-        return self.latent.project(self.encoder(images, growth))
+        return self.latent.project(by_rows(self.encoder, images, growth))
 
 
 def mix(codes_a: Tensor, codes_b: Tensor, split: Tensor | int, num_layers: int, first: int = 1) -> Tensor:

@@ -17,6 +17,7 @@ from genae.networks import dcgan
 from genae.networks.adain import AdaInDecoder
 from genae.networks.progressive import PUBLISHED_CHANNELS, ProgressiveDecoder, ProgressiveEncoder
 from genae.registry import MODELS
+from genae.rows import by_rows
 from genae.schedule import Growth
 
 
@@ -32,7 +33,7 @@ class Variational(Autoencoder):
 
     def posterior(self, images: Tensor, growth: Growth | None = None) -> tuple[Tensor, Tensor]:
         """q(z | x) of each image: mean and log variance, [N, D] each."""
-        mean, log_var = self.encoder(images, growth).chunk(2, dim=1)
+        mean, log_var = by_rows(self.encoder, images, growth).chunk(2, dim=1)
         return mean, log_var
 
     def encode(self, images: Tensor, growth: Growth | None = None) -> Tensor:

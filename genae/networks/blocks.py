@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from genae.precision import at_least_float32
 from genae.randomness import generator_for
+from genae.rows import draw_rows, own, whole
 
 SLOPE = 0.2  # of every leaky ReLU in the papers' networks
 
@@ -167,14 +168,15 @@ class MinibatchStdDev(nn.Module):
         self.group = group
 
     def forward(self, x: Tensor) -> Tensor:
-        n, _, height, width = x.shape
+        batch = whole(x)
+        n, _, height, width = batch.shape
         group = n if self.group is None else min(self.group, n)
         if n % group:
             raise ValueError(f"a batch of {n} images cannot be parted into groups of {group}")
-        y = at_least_float32(x).unflatten(0, (group, n // group))  # [G, N / G, C, H, W]
+        y = at_least_float32(batch).unflatten(0, (group, n // group))  # [G, N / G, C, H, W]
         y = (y - y.mean(0)).square().mean(0)
         spread = (y + self.EPS).sqrt().mean((1, 2, 3), keepdim=True)  # [N / G, 1, 1, 1]
-        return torch.cat([x, spread.repeat(group, 1, height, width).to(x.dtype)], dim=1)
+        return torch.cat([x, own(spread.repeat(group, 1, height, width)).to(x.dtype)], dim=1)
 
 
 # Resampling.
@@ -227,7 +229,8 @@ class Noise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         n, _, height, width = x.shape
         if self.training:  # drawn in channels_last order: randn_like of such a tensor takes nine times as long
-            noise = torch.randn(n, height, width, self.num_maps, device=x.device, dtype=x.dtype).permute(0, 3, 1, 2)
+            shape, like = (height, width, self.num_maps), {"device": x.device, "dtype": x.dtype}
+            noise = draw_rows(n, lambda n: torch.randn(n, *shape, **like)).permute(0, 3, 1, 2)
         else:
             noise = _fixed_noise(self.layer, self.num_maps, height, x.device).to(x.dtype)
         return torch.addcmul(x, noise, self.scale)
