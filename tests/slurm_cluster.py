@@ -2,8 +2,8 @@
 
 Debian builds slurmd so that several run on one machine, each a node with its own port, its own cores and a pretended GPU.
 The ports are free ones and munge's key and socket lie in the folder too, so that clusters do not meet. No accounting, no
-cgroups. Three partitions hold both nodes: jobs of `gpu` are requeued when one of `urgent` needs their place, after a signal and
-ten seconds; jobs of `scavenge` are cancelled; those of `urgent` are left alone.
+cgroups. Every partition holds both nodes: jobs of `gpu` are requeued when one of `urgent` needs their place, after a signal and
+ten seconds; jobs of `scavenge` are cancelled; those of `steady` are left alone.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NODES = ("node1", "node2")
-CORES = 8  # of each node, as far as SLURM believes
+CORES = 32  # of each node, as far as SLURM believes
 COMMANDS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue")
 MUNGE_FILES = {"socket": "socket", "key-file": "key", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
 CONFIGURATION = """\
@@ -51,6 +51,8 @@ JobAcctGatherType=jobacct_gather/none
 SlurmdTimeout=15
 MessageTimeout=10
 KillWait=5
+# MinJobAge: how long the controller can tell of a job that has ended.
+MinJobAge=3600
 JobRequeue=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
@@ -61,6 +63,7 @@ SlurmdParameters=config_overrides
 GresTypes=gpu
 NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs={cores} RealMemory=64000 Gres=gpu:1 State=UNKNOWN
 NodeName=node2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs={cores} RealMemory=64000 Gres=gpu:1 State=UNKNOWN
+PartitionName=steady Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=OFF
 PartitionName=gpu Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=10
 PartitionName=scavenge Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=CANCEL
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
