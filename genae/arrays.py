@@ -173,7 +173,7 @@ class Making:
         executor = submitit.LocalExecutor(folder=self.folders.logs)
         executor.update_parameters(timeout_min=MINUTES_WITHOUT_LIMIT)
         values = [self._plain(run, self.cluster.resources(run.compute)) for run in todo]
-        with _in_code(self.code), _ignoring(signal.SIGINT, signal.SIGHUP):  # inherited: closing the terminal is not its end
+        with _in_code(self.code), _on_its_own():
             job = executor.submit(Supervise(), values, self.there, str(self.folders.root), jobs)
         self.started.jobs.append(job.job_id)
         for run in todo:
@@ -314,11 +314,20 @@ def _in_code(code: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _ignoring(*signals: signal.Signals) -> Iterator[None]:
-    """What is started meanwhile ignores these signals."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in signals}
+def _on_its_own() -> Iterator[None]:
+    """What is started meanwhile outlives the terminal, and keeps no pipe open that somebody reads to its end."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}  # inherited
+    sys.stdout.flush()
+    kept = [os.dup(stream) for stream in (0, 1, 2)]
+    nothing = os.open(os.devnull, os.O_RDWR)
     try:
+        for stream in (0, 1, 2):
+            os.dup2(nothing, stream)
         yield
     finally:
+        for stream, original in enumerate(kept):
+            os.dup2(original, stream)
+            os.close(original)
+        os.close(nothing)
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -255,6 +255,45 @@ def show(
         console.print(f"#   {claim.expression}", soft_wrap=True, markup=False)
 
 
+@app.command()
+def plan(
+    experiment: Experiment,
+    overrides: Overrides = None,
+    scale: Scale = None,
+    rows: Rows = None,
+    seeds: Seeds = None,
+    gpu: Annotated[
+        str | None, typer.Option(help="Estimate for this kind of GPU (h100, a100, rtx4090 ...) from the FLOPs of a step.")
+    ] = None,
+    images_per_second: Annotated[
+        float | None, typer.Option(min=1e-9, help="Take this pace for every run, over its whole length; nothing is timed.")
+    ] = None,
+    utilisation: Annotated[float, typer.Option(help="Of a GPU's peak, the share that training is assumed to reach.")] = 0.3,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Of one step that is timed, about.")] = 1.0,
+    as_json: Annotated[bool, typer.Option("--json", help="One object, for programs.")] = False,
+) -> None:
+    """What the outstanding runs would cost: images, hours, memory and disk, before any of it is spent. Needs no data."""
+    from genae import plan as planning
+    from genae import study
+    from genae.plan_table import show as show_plan
+
+    chosen = _load(experiment, overrides, scale, rows, seeds)
+    with Console(stderr=True).status("") as shown:
+        made = planning.make(
+            chosen,
+            study.Folders(chosen.root),
+            gpu=gpu,
+            images_per_second=images_per_second,
+            utilisation=utilisation,
+            seconds=seconds,
+            tell=lambda row: shown.update(f"looking at {row}"),
+        )
+    if as_json:
+        sys.stdout.write(json.dumps(made.to_dict(), indent=1) + "\n")
+    else:
+        show_plan(made, console)
+
+
 @app.command("list")
 def list_all() -> None:
     """What there is: models, objectives, data sets, metrics, figures, experiments."""
@@ -419,18 +458,21 @@ def _end(asked, todo, began: float) -> None:
 
 
 def _work_here(asked) -> None:
-    """`--cluster debug`: all the work in this process, so that a debugger sees it."""
+    """`--cluster debug`: all the work in this process, where a debugger sees it, or in those that torchrun started."""
     import signal
 
     from genae import study
+    from genae.parallel import join
     from genae.stop import Stop
 
     chosen = asked.chosen()
     folders = study.Folders(chosen.root)
     began, todo = time.time(), study.outstanding(chosen, folders)
     study.announce(todo, folders.runs)
-    with Stop().on_signals(signal.SIGTERM, signal.SIGINT) as stop:
-        study.work(todo, folders.runs, began, stop)
+    with Stop().on_signals(signal.SIGTERM, signal.SIGINT) as stop, join() as group:
+        study.work(todo, folders.runs, began, stop, group=group)
+        if not group.leads:
+            return
     study.collect(chosen, folders)
     _end(asked, todo, began)
 

@@ -39,6 +39,8 @@ class Work(Checkpointable):
 
     def __call__(self, todo: Sequence[Mapping[str, Any]], runs: str, upto: int | None) -> None:
         """todo: RunSpecs as plain values.  upto: the number of the stage.  Raises RunFailed."""
+        from genae.parallel import join
+
         specs, folder, began = [RunSpec.from_dict(values) for values in todo], Path(runs), time.time()
         for spec in specs:
             import_modules(spec.imports, spec.root)
@@ -53,7 +55,8 @@ class Work(Checkpointable):
                 for task in left():
                     study.keep_failure(task.directory, error, broken_node=True)
                 raise
-            study.work(specs, folder, began, stop, upto)
+            with join() as group:
+                study.work(specs, folder, began, stop, upto, group)
         failures = [failure for spec in specs if (failure := study.failure_since(spec, folder, began))]
         if failures:
             raise RunFailed("; ".join(f"{study.name_of(failure.run)}: {failure.reason}" for failure in failures))

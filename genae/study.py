@@ -199,20 +199,23 @@ def work(
 
 
 def start_work(
-    todo: Sequence[Mapping[str, Any]], runs: str, began: float, parent: tuple[int, str | None], gpu: str | None
+    todo: Sequence[Mapping[str, Any]], runs: str, began: float, parent: tuple[int, str | None], gpus: str | None
 ) -> None:
-    """A worker process: `work` on runs given as plain values, while the process that asked for it lives.
+    """A worker process, or one of several that share each run: `work` on runs given as plain values, while its parent lives.
 
-    gpu: what CUDA_VISIBLE_DEVICES is to be. A worker heeds SIGTERM and SIGUSR2; SIGINT is for whoever sits at the terminal.
+    gpus: what CUDA_VISIBLE_DEVICES is to be. A worker heeds SIGTERM and SIGUSR2; SIGINT is for whoever sits at the terminal.
     """
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before torch is imported
+    if gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus  # before torch is imported
+    from genae.parallel import join
+
     specs = [RunSpec.from_dict(values) for values in todo]
     for spec in specs:
         import_modules(spec.imports, spec.root)
     with Stop().on_signals(signal.SIGTERM, signal.SIGUSR2) as stop:
         threading.Thread(target=_stop_with, args=(parent, stop), daemon=True).start()
-        work(specs, Path(runs), began, stop)
+        with join() as group:
+            work(specs, Path(runs), began, stop, group=group)
 
 
 def collect(experiment: Experiment, folders: Folders) -> list[str]:

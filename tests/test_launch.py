@@ -1,0 +1,257 @@
+"""Launching: how runs become jobs, which are submitted again, and what a launch on this machine leaves behind."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from genae import launcher, slurm, study
+from genae.arrays import NEVER, units_of
+from genae.experiment import Asked, load
+from genae.registry import MODELS
+from genae.rundir import read_json, write_json
+
+VAE = {"name": "vae-classic", **MODELS["vae-classic"].small}
+PHASES = [{"resolution": 8, "batch_size": 10, "learning_rate": 0.002}]
+
+
+def vae(total_kimg: float = 0.04) -> dict:
+    return {"objective": {"name": "elbo"}, "schedule": {"total_kimg": total_kimg, "phases": PHASES}}
+
+
+def density(name: str) -> dict:
+    return {"density": {"name": name}, "schedule": {"total_kimg": 0.02, "phases": [{"batch_size": 10, "learning_rate": 0.001}]}}
+
+
+def experiment(folder: Path, rows: dict, seeds=(0,), **shared) -> Path:
+    """An experiment file of a project of its own; rows: id -> what it says beside the shared data and model."""
+    (folder / "experiments").mkdir(parents=True)
+    (folder / "setup.cfg").touch()
+    shared = {
+        "data": {"name": "fashion-mnist", "resolution": 8, "count": 30},
+        "model": VAE,
+        "metrics": [{"name": "mse"}],
+        **shared,
+    }
+    path = folder / "experiments" / "table.yaml"
+    path.write_text(
+        yaml.safe_dump({"table": "launch/table", "seeds": list(seeds), "shared": shared, "rows": rows}, sort_keys=False)
+    )
+    return path
+
+
+@pytest.fixture
+def one_autoencoder_and_its_densities(tmp_path):
+    rows = {
+        "alone": {"stages": {"autoencoder": vae()}},
+        "gaussian": {"stages": {"autoencoder": vae(), "density": density("gaussian")}},
+        "lde": {"stages": {"autoencoder": vae(), "density": density("lde")}},
+        "other": {"stages": {"autoencoder": vae(0.05), "density": density("gaussian")}},
+    }
+    return experiment(tmp_path, rows)
+
+
+def options(script: str) -> dict[str, str]:
+    """The #SBATCH options of a file for sbatch."""
+    return dict(re.findall(r"^#SBATCH --([\w-]+)=(.*)$", script, re.MULTILINE))
+
+
+def dry(path: Path, *overrides: str) -> list[dict[str, str]]:
+    return [options(script) for script in launcher.launch(Asked(str(path), overrides=overrides), "slurm", dry=True).scripts]
+
+
+def test_a_stage_that_runs_share_is_one_unit_and_what_goes_on_from_it_comes_after(one_autoencoder_and_its_densities):
+    runs = {run.row: run for run in load(one_autoencoder_and_its_densities).runs}
+    units = units_of(list(runs.values()))
+    assert [[run.row for run in unit.runs] for unit in units] == [
+        ["alone", "gaussian", "lde"],
+        ["gaussian"],
+        ["lde"],
+        ["other"],
+    ]
+    shared, gaussian, lde, other = units
+    assert gaussian.after is shared
+    assert lde.after is shared
+    assert shared.after is other.after is None
+    assert [run.row for run in shared.finished] == ["alone"]
+    assert other.last == 1  # both stages in one job: nobody else needs the first
+    assert units_of([runs["gaussian"]])[0].last == 1  # nor here, where the others are not launched
+
+
+def test_every_stage_of_every_run_is_trained_by_exactly_one_unit(tmp_path):
+    runs = load("iae-2019/matrix").runs
+    units = units_of(runs)
+    trained = [place.path.name for unit in units for place in unit.directories(tmp_path)]
+    assert sorted(trained) == sorted(
+        {place.path.name for run in runs if run.stages for place in study.directories(run, tmp_path)}
+    )
+    for unit in units:
+        assert unit.wave == (1 if unit.after else 0)
+
+
+def test_jobs_wait_for_exactly_what_they_need(one_autoencoder_and_its_densities):
+    found = [(one["job-name"], one.get("dependency")) for one in dry(one_autoencoder_and_its_densities)]
+    # "alone" and "other" are alike: an array, measured task by task. The densities go on from its first task.
+    assert found == [
+        ("genae-train", None),
+        ("genae-measure", "aftercorr:1"),
+        ("genae-train", "afterok:1_0"),
+        ("genae-measure", "aftercorr:3"),
+        ("genae-collect", "afterany:1:2:3:4"),
+    ]
+
+
+def test_rows_of_unlike_resources_get_arrays_of_their_own_and_the_cap_is_the_arrays(tmp_path):
+    rows = {
+        "small": {"stages": {"autoencoder": vae()}},
+        "wide": {"stages": {"autoencoder": vae(0.05)}, "compute": {"mem_gb": 40, "timeout_min": 30}},
+    }
+    path = experiment(tmp_path, rows, seeds=(0, 1, 2), compute={"slurm_array_parallelism": 2, "evaluate_in": "same-job"})
+    small, wide, collect = dry(path)
+    assert small["array"] == wide["array"] == "0-2%2"
+    assert (wide["mem"], wide["time"]) == ("40GB", "30")
+    assert "mem" not in small
+    assert collect["dependency"] == "afterany:1:2"
+
+
+def test_a_dry_run_leaves_nothing_but_the_snapshot(one_autoencoder_and_its_densities):
+    dry(one_autoencoder_and_its_densities)
+    runs = one_autoencoder_and_its_densities.parents[1] / "results" / "runs"
+    assert {path.name for path in runs.iterdir()} <= {"snapshots", "logs", ".launching"}
+
+
+@pytest.fixture
+def submitted(one_autoencoder_and_its_densities):
+    """(run, runs, queue): a run as a launch leaves it, with a job to train each stage and one to measure it, all queued."""
+    run = next(run for run in load(one_autoencoder_and_its_densities).runs if run.row == "gaussian")
+    runs = study.Folders(run.root).runs
+    for number, place in enumerate(study.directories(run, runs)):
+        place.path.mkdir(parents=True)
+        write_json(
+            place.job, {"train": {"cluster": "slurm", "job": f"7_{number}"}, "measure": {"cluster": "slurm", "job": "8"}}
+        )
+    return run, runs, {job: slurm.Queued("PENDING", None, None) for job in ("7_0", "7_1", "8")}
+
+
+def test_a_run_is_under_way_while_everything_that_it_needs_is(submitted):
+    run, runs, queue = submitted
+    assert launcher.is_in_flight(run, runs, queue)
+    for job in queue:
+        assert not launcher.is_in_flight(run, runs, {other: state for other, state in queue.items() if other != job})
+
+
+def test_a_job_whose_turn_will_never_come_is_not_under_way(submitted):
+    run, runs, queue = submitted
+    assert not launcher.is_in_flight(run, runs, queue | {"8": slurm.Queued("PENDING", None, NEVER)})
+
+
+def test_a_broken_node_is_left_out_when_its_runs_are_submitted_again(submitted, monkeypatch):
+    run, runs, _ = submitted
+    place = study.directories(run, runs)[0]
+    study.keep_failure(place, RuntimeError("no GPU"), broken_node=True)
+    write_json(place.failure, read_json(place.failure) | {"node": "node7"})
+    monkeypatch.setattr(slurm, "queue", dict)
+    found = dry(run.root / "experiments" / "table.yaml", "compute.slurm_exclude=node1")
+    assert {one.get("exclude") for one in found if one["job-name"] == "genae-train"} == {"node1", "node1,node7"} - {"node1"}
+
+
+def test_an_edit_after_the_launch_does_not_reach_the_snapshot(tmp_path):
+    from genae import provenance, snapshot
+
+    root = tmp_path / "project"
+    (root / "baselines").mkdir(parents=True)
+    (root / "baselines" / "mine.py").write_text("VERSION = 1\n")
+    subprocess.run(["git", "init", "-q", root], check=True)
+    subprocess.run(["git", "-C", root, "add", "."], check=True)
+    author = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", "-C", root, *author, "commit", "-qm", "one"], check=True)
+    (root / "baselines" / "mine.py").write_text("VERSION = 2\n")  # not committed, and launched as it is
+    (root / "results").mkdir()
+    (root / "results" / "large.bin").write_bytes(b"0" * 100)
+    first = snapshot.take(root, tmp_path / "snapshots")
+    told = provenance.code(root)
+    (root / "baselines" / "mine.py").write_text("VERSION = 3\n")
+    assert (first / "baselines" / "mine.py").read_text() == "VERSION = 2\n"
+    assert provenance.code(first) == told
+    assert told["dirty"]
+    assert not (first / "results").exists()
+    second = snapshot.take(root, tmp_path / "snapshots")
+    assert second != first
+    assert snapshot.take(root, tmp_path / "snapshots") == second  # nothing changed: shared
+
+
+def test_data_that_are_not_here_stop_a_launch_before_anything_is_submitted(tmp_path, monkeypatch):
+    monkeypatch.setenv("GENAE_CACHE", str(tmp_path / "cache"))
+    path = experiment(
+        tmp_path / "project", {"row": {"stages": {"autoencoder": vae()}, "data": {"name": "celeba-hq", "resolution": 8}}}
+    )
+    with pytest.raises(ValueError, match="genae data prepare celeba-hq"):
+        launcher.launch(Asked(str(path)), "local")
+    assert not list(path.parents[1].glob("results/runs/*/job.json"))
+
+
+def genae(path: Path, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "genae", arguments[0], str(path), *arguments[1:]]
+    return subprocess.run(command, cwd=path.parents[1], capture_output=True, text=True, check=False)
+
+
+def wait_for(condition, seconds: float = 120.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not come about"
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_a_local_launch_returns_at_once_and_trains_measures_and_reports(tmp_path):
+    diverging = vae()
+    diverging["schedule"] = {"total_kimg": 0.04, "phases": [PHASES[0] | {"learning_rate": 1.0e30}]}
+    rows = {"good": {"stages": {"autoencoder": vae()}}, "bad": {"stages": {"autoencoder": diverging}}}
+    path = experiment(tmp_path, rows)
+    first = genae(path, "launch", "--cluster", "local")
+    assert first.returncode == 0, first.stderr
+    assert "submitted 2 runs to local" in first.stdout
+    report = tmp_path / "reports" / "launch" / "table" / "index.md"
+    wait_for(report.exists)
+    text = report.read_text()
+    assert "bad/fashion-mnist/s0 failed" in text
+    assert len((tmp_path / "results" / "launch" / "table.jsonl").read_text().splitlines()) == 1
+    stayed = genae(path, "launch", "--cluster", "local", "--watch")
+    assert stayed.returncode == 1
+    assert "submitted 1 run to local" in stayed.stdout  # the one that failed
+    assert "failed: bad/fashion-mnist/s0" in stayed.stderr
+
+
+@pytest.mark.slow
+def test_a_cancelled_local_launch_keeps_what_it_has_done_and_is_gone_on_with(tmp_path):
+    path = experiment(tmp_path, {"long": {"stages": {"autoencoder": vae(200.0)}}}, compute={"checkpoint_seconds": 0.1})
+    assert genae(path, "launch", "--cluster", "local").returncode == 0
+    wait_for(lambda: list(tmp_path.glob("results/runs/*/checkpoints/*.pt")))
+    again = genae(path, "launch", "--cluster", "local")
+    assert again.stdout.startswith("under way already: long/fashion-mnist/s0")
+    assert "submitted" not in again.stdout
+    cancelled = genae(path, "cancel")
+    assert cancelled.stdout.startswith("cancelled 1 job"), cancelled.stdout + cancelled.stderr
+    job = int(re.search(r"\d+$", cancelled.stdout.strip())[0])
+    wait_for(lambda: not os.path.exists(f"/proc/{job}"))
+    (place,) = tmp_path.glob("results/runs/vae*")
+    reached = max(int(file.stem) for file in (place / "checkpoints").glob("*.pt"))
+    assert reached < 200_000
+    assert genae(path, "cancel").stdout.startswith("nothing was under way")
+    assert "submitted 1 run to local" in genae(path, "retry").stdout
+    wait_for(lambda: max(int(file.stem) for file in (place / "checkpoints").glob("*.pt")) > reached)
+    assert len(read_json(place / "provenance.json")) == 2  # it went on
+    genae(path, "cancel")
+
+
+def test_retry_and_cancel_say_where_nothing_was_launched(tmp_path):
+    path = experiment(tmp_path, {"row": {"stages": {"autoencoder": vae()}}})
+    for command in ("retry", "cancel"):
+        done = genae(path, command)
+        assert done.returncode == 2
+        assert done.stderr.startswith("genae: launch/table was not launched from here")
