@@ -73,8 +73,6 @@ def run(
             workers.stop_workers(started)
             console.print("stopped; run the same command again to go on")
             raise typer.Exit(130) from None
-    for note in study.collect(chosen, folders):
-        console.print(note, markup=False)
     _end(asked, todo, began)
 
 
@@ -123,8 +121,7 @@ def cancel(experiment: Experiment, rows: Rows = None, seeds: Seeds = None) -> No
     """Cancel the jobs of an experiment's runs. What they have done stays; launching again goes on from there."""
     from genae import launcher
 
-    asked, _ = launcher.asked_last(_asked(experiment, None, None, rows, seeds))
-    cancelled = launcher.cancel(asked)
+    cancelled = launcher.cancel(*launcher.asked_last(_asked(experiment, None, None, rows, seeds)))
     console.print(
         f"cancelled {len(cancelled)} jobs: {', '.join(cancelled)}" if cancelled else "nothing was under way", markup=False
     )
@@ -439,11 +436,13 @@ def _report(experiment) -> None:
 
 
 def _end(asked, todo, began: float) -> None:
-    """The report, and what there is to say of runs that were worked on since `began`; exit status 1 unless all are done."""
+    """Collect, report, and what there is to say of runs that were worked on since `began`; exit status 1 unless all are done."""
     from genae import study
 
     experiment = asked.shown()
     runs = study.Folders(experiment.root).runs
+    for note in study.collect(asked.chosen(), study.Folders(experiment.root)):
+        console.print(note, markup=False)
     _report(experiment)
     for warning in [text for one in todo for text in study.warnings_since(one, runs, began)]:
         print(f"warning: {warning}", file=sys.stderr)
@@ -473,7 +472,6 @@ def _work_here(asked) -> None:
         study.work(todo, folders.runs, began, stop, group=group)
         if not group.leads:
             return
-    study.collect(chosen, folders)
     _end(asked, todo, began)
 
 

@@ -18,12 +18,14 @@ from typing import Any
 from genae import cluster as clusters
 from genae import slurm, snapshot, study
 from genae.arrays import Launch, Making, broken_nodes, job_in_flight
+from genae.cluster import Cluster
 from genae.experiment import Asked, find, project_root
 from genae.rundir import locked, read_json, write_json
 from genae.spec import RunSpec
 from genae.yaml_source import read
 
 LOOK_EVERY_SECONDS = 5.0  # while `--watch` stays
+ASK_AGAIN = 3  # times
 MOST_IN_VAIN = 3  # submissions of a run that are lost at the same image
 
 
@@ -46,11 +48,9 @@ def launch(
     folders = study.Folders(experiment.root)
     folders.logs.mkdir(parents=True, exist_ok=True)
     with locked(folders.runs / ".launching"):  # the second of two launches finds what the first has submitted
-        queue = slurm.queue() if cluster.cluster == "slurm" else {}
-        if queue is None and not dry:
-            raise ValueError("SLURM does not answer (squeue), so it cannot be told what is under way already; try again")
+        queue = (slurm.queue() or {}) if dry else _queue(cluster)
         todo = study.outstanding(experiment, folders)
-        busy = [run for run in todo if is_in_flight(run, folders.runs, queue or {})]
+        busy = [run for run in todo if is_in_flight(run, folders.runs, queue)]
         todo = [run for run in todo if run not in busy and (not only or only(run, folders.runs))]
         started = Launch(f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}", todo, busy)
         if not todo:
@@ -59,7 +59,7 @@ def launch(
         started.warnings += [f"some columns wait: {text}" for text in missing_weights(todo)]
         code = snapshot.take(experiment.root, folders.runs / "snapshots")
         there = replace(asked, experiment=str(code / experiment.path.relative_to(experiment.root)), scale=experiment.scale)
-        making = Making(started, there, folders, cluster, code, queue or {}, dry)
+        making = Making(started, there, folders, cluster, code, queue, dry)
         if not dry:
             study.announce(todo, folders.runs)
             last = [study.directories(run, folders.runs)[-1] for run in todo]
@@ -122,11 +122,11 @@ def asked_last(asked: Asked) -> tuple[Asked, str]:
     return replace(asked, scale=last["scale"], overrides=tuple(last["overrides"])), last["cluster"]
 
 
-def cancel(asked: Asked) -> list[str]:
-    """Cancel the jobs that work on, or wait for, the runs that are asked for. Returns their ids."""
+def cancel(asked: Asked, name: str) -> list[str]:
+    """Cancel the jobs, on the cluster called `name`, that work on or wait for these runs. Returns their ids."""
     experiment = asked.chosen()
     runs = study.Folders(experiment.root).runs
-    queue = slurm.queue() or {}
+    queue = _queue(clusters.find(name))
     places = [place for run in experiment.runs for place in study.directories(run, runs)]
     found: dict[str, str] = {}
     for place in places:
@@ -154,6 +154,18 @@ def is_in_flight(run: RunSpec, runs: Path, queue: Mapping[str, slurm.Queued]) ->
 def was_tried(run: RunSpec, runs: Path) -> bool:
     """Whether the run, or a stage that it needs, has failed, or was submitted."""
     return any(place.failure.exists() or place.job.exists() for place in study.directories(run, runs))
+
+
+def _queue(cluster: Cluster) -> Mapping[str, slurm.Queued]:
+    """SLURM's queue; of a cluster that has none, {}. Raises ValueError where SLURM does not answer, asked several times."""
+    if cluster.cluster != "slurm":
+        return {}
+    for _ in range(ASK_AGAIN):
+        queue = slurm.queue()
+        if queue is not None:
+            return queue
+        time.sleep(LOOK_EVERY_SECONDS)
+    raise ValueError("SLURM does not answer (squeue), so it cannot be told what is under way already; try again later")
 
 
 def check_data(todo: Iterable[RunSpec]) -> None:
