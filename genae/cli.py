@@ -436,7 +436,7 @@ def _report(experiment) -> None:
 
 
 def _end(asked, todo, began: float) -> None:
-    """Collect, report, and what there is to say of runs that were worked on since `began`; exit status 1 unless all are done."""
+    """Collect, report, and tell what became of runs worked on since `began`; exit status 1 unless all are done."""
     from genae import study
 
     experiment = asked.shown()
