@@ -5,6 +5,7 @@ evaluation, and everything by one small job that collects and redraws the report
 """
 
 import contextlib
+import io
 import json
 import os
 import shlex
@@ -30,7 +31,16 @@ from genae.workers import MINUTES_WITHOUT_LIMIT
 MOST_IN_AN_ARRAY = 1000  # SLURM's own limit, unless it was raised
 CHECKPOINTS_IN_A_SLOT = 10  # at least: a job that is cut off without warning then loses a tenth of its time
 TO_COLLECT = {"nodes": 1, "tasks_per_node": 1, "cpus_per_task": 1, "timeout_min": 60}
-NOT_TO_COLLECT = ("gpus", "slurm_gres", "mem_gb", "evaluate_in", "slurm_array_parallelism", "slurm_max_num_timeout")
+NOT_TO_COLLECT = (
+    "gpus",
+    "gpus_per_node",
+    "slurm_gres",
+    "slurm_exclusive",
+    "mem_gb",
+    "evaluate_in",
+    "slurm_array_parallelism",
+    "slurm_max_num_timeout",
+)
 NEVER = "DependencyNeverSatisfied"  # why a job waits whose turn will not come
 
 
@@ -162,7 +172,10 @@ class Making:
                 self._measure(part, shape, f"afterok:{job}" if job else None)
 
         # The report.
-        shape = {key: value for key, value in self.cluster.asked().items() if key not in NOT_TO_COLLECT} | TO_COLLECT
+        first, *others = shape_of.values()
+        agreed = {key: value for key, value in first.items() if all(one.get(key) == value for one in others)}
+        wanted = self.cluster.asked() | agreed  # a partition or account that every row names is this job's too
+        shape = {key: value for key, value in wanted.items() if key not in NOT_TO_COLLECT} | TO_COLLECT
         everything = sorted({job.partition("_")[0] for job in self.started.jobs}, key=int)
         self._submit("collect", [(Collect(), self.there, str(self.folders.root))], shape, f"afterany:{':'.join(everything)}")
 
@@ -215,7 +228,7 @@ class Making:
         )
         executor.update_parameters(**given)
         try:
-            with executor.batch():
+            with contextlib.redirect_stderr(io.StringIO()), executor.batch():  # what sbatch says is in the error
                 jobs = [executor.submit(*call) for call in work]
             ids = [job.job_id for job in jobs]
         except (FailedSubmissionError, FailedJobError, subprocess.CalledProcessError) as error:
