@@ -40,15 +40,15 @@ def find(states: Sequence[RunState], asked: str) -> RunState:
     Raises ValueError with the runs that it could be.
     """
 
-    def names(state: RunState) -> set[str]:
-        return {f"{state.table}/{state.name}", state.name, *(path.name for path in state.directories)}
-
     asked = asked.rstrip("/")
     wanted = Path(asked).name if Path(asked).is_dir() else asked
-    found = [state for state in states if wanted in names(state)]
-    found = found or [state for state in states if any(wanted in name for name in names(state))]
-    ending_here = [state for state in found if state.directories[-1].name == wanted]
-    found = ending_here or found
+    ways: list[Callable[[RunState], bool]] = [
+        lambda state: wanted in (state.name, f"{state.table}/{state.name}", state.directories[-1].name),
+        lambda state: wanted in [path.name for path in state.directories],  # an earlier stage's, which several may share
+        lambda state: wanted in f"{state.table}/{state.name}",
+        lambda state: any(wanted in path.name for path in state.directories),
+    ]
+    found = next((found for way in ways if (found := [state for state in states if way(state)])), [])
     if len({state.directories for state in found}) == 1:
         return found[0]
     if not found:

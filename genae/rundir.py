@@ -121,7 +121,7 @@ class RunDir:
         if not self.is_held():
             owner = read_json(self.owner)
             by = f"process {owner['pid']} on {owner['host']}" if owner else "another process, which is done with it"
-            raise Taken(f"{self.path.name} was taken over by {by} while this process was silent; nothing more is written here")
+            raise Taken(f"{self.path.name} was taken over by {by}, while this process was silent; it writes nothing more there")
 
     def warn(self, text: str) -> None:
         """Keep a warning for whoever started this run."""

@@ -65,7 +65,8 @@ def ended(jobs: Iterable[str]) -> dict[str, str]:
 
     Many clusters keep no accounts: then it is {}, every time, and not a word about it. Asked once for the same jobs.
     """
-    return dict(_ended(tuple(sorted(set(jobs)))))
+    asked = tuple(sorted(set(jobs)))
+    return dict(_ended(asked)) if asked else {}
 
 
 @functools.lru_cache(maxsize=8)

@@ -30,7 +30,7 @@ AT_REST = ("done", "failed", "lost", "unfinished")
 OTHERS = ("measuring", "starting", "queued", *AT_REST)  # a state that is none of these is a stage's name
 COLOURS = {"done": "green", "failed": "red", "lost": "yellow", "unfinished": "yellow", "queued": "dim"}
 WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT")  # in squeue's words
-LAST_WORD = re.compile(r"^slurmstepd: error: (?:\*\*\* )?(.*?)(?: \*\*\*)?$", re.MULTILINE)
+LAST_WORD = re.compile(r"^slurmstepd[^:]*: error: (?:\*\*\* )?(.*?)(?: \*\*\*)?$", re.MULTILINE)
 LAST_WORD_WITHIN = 4096  # bytes of the end of a job's log
 
 Queue = Callable[[], dict[str, slurm.Queued] | None]
@@ -360,6 +360,7 @@ def watch(look: Callable[[], list[RunState]], console: "Console") -> list[RunSta
     """
     from rich.console import Group
     from rich.live import Live
+    from rich.text import Text
 
     states, quiet = look(), 0
     with (
@@ -369,9 +370,9 @@ def watch(look: Callable[[], list[RunState]], console: "Console") -> list[RunSta
         while quiet < 2:
             room = console.height - 3
             shown = states if len(states) <= room else [state for state in states if state.state != "done"]
-            live.update(Group(table(shown), counts(states)), refresh=True)
+            live.update(Group(table(shown), Text(counts(states))), refresh=True)
             time.sleep(LOOK_EVERY_SECONDS)
             states = look()
             quiet = 0 if any(state.in_flight for state in states) else quiet + 1
-        live.update(Group(table(states), counts(states)), refresh=True)
+        live.update(Group(table(states), Text(counts(states))), refresh=True)
     return states
