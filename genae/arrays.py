@@ -31,16 +31,8 @@ from genae.workers import MINUTES_WITHOUT_LIMIT
 MOST_IN_AN_ARRAY = 1000  # SLURM's own limit, unless it was raised
 CHECKPOINTS_IN_A_SLOT = 10  # at least: a job that is cut off without warning then loses a tenth of its time
 TO_COLLECT = {"nodes": 1, "tasks_per_node": 1, "cpus_per_task": 1, "timeout_min": 60}
-NOT_TO_COLLECT = (
-    "gpus",
-    "gpus_per_node",
-    "slurm_gres",
-    "slurm_exclusive",
-    "mem_gb",
-    "evaluate_in",
-    "slurm_array_parallelism",
-    "slurm_max_num_timeout",
-)
+NOT_TO_COLLECT = ("gpus", "slurm_gres", "mem_gb", "evaluate_in", "slurm_array_parallelism", "slurm_max_num_timeout")
+WHERE = ("slurm_partition", "slurm_account", "slurm_qos", "slurm_exclude", "slurm_setup")
 NEVER = "DependencyNeverSatisfied"  # why a job waits whose turn will not come
 
 
@@ -173,7 +165,7 @@ class Making:
 
         # The report.
         first, *others = shape_of.values()
-        agreed = {key: value for key, value in first.items() if all(one.get(key) == value for one in others)}
+        agreed = {key: first[key] for key in WHERE if key in first and all(one.get(key) == first[key] for one in others)}
         wanted = self.cluster.asked() | agreed  # a partition or account that every row names is this job's too
         shape = {key: value for key, value in wanted.items() if key not in NOT_TO_COLLECT} | TO_COLLECT
         everything = sorted({job.partition("_")[0] for job in self.started.jobs}, key=int)
