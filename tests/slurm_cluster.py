@@ -3,7 +3,7 @@
 Debian builds slurmd so that several run on one machine, each a node with its own port, its own cores and a pretended GPU.
 The ports are free ones and munge's key and socket lie in the folder too, so that clusters do not meet. No accounting, no
 cgroups. Every partition holds both nodes: jobs of `gpu` are requeued when one of `urgent` needs their place, after a signal and
-ten seconds; jobs of `scavenge` are cancelled; those of `steady` are left alone.
+ten seconds; jobs of `scavenge` are cancelled; those of `steady` are left alone. `kill|start FOLDER node2` is a power cut.
 """
 
 import argparse
@@ -56,8 +56,7 @@ MinJobAge=3600
 JobRequeue=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-# Without preempt_send_user_signal a job hears of its preemption by SIGTERM alone, and not by the signal it asked for.
-SlurmctldParameters=preempt_send_user_signal
+{of_preemption}
 # The cores are pretended: this machine may have fewer.
 SlurmdParameters=config_overrides
 GresTypes=gpu
@@ -68,14 +67,17 @@ PartitionName=gpu Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=1
 PartitionName=scavenge Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=CANCEL
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 """
+# Without it a job hears of its preemption by SIGTERM alone, and not by the signal that it asked for.
+TOLD_OF_PREEMPTION = "SlurmctldParameters=preempt_send_user_signal"
 GRES = "".join(f"NodeName={node} Name=gpu Count=1 File=/dev/null\n" for node in NODES)
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The cluster in a folder, running or not."""
+    """The cluster in a folder, running or not.  tells: whether jobs hear of their preemption by the signal they asked for."""
 
     folder: Path
+    tells: bool = True
 
     @property
     def configuration(self) -> Path:
@@ -115,7 +117,9 @@ class Cluster:
         for place in ("state", *(f"spool/{node}" for node in NODES)):
             (self.folder / place).mkdir(parents=True, exist_ok=True)
         host = socket.gethostname().partition(".")[0]
-        text = CONFIGURATION.format(host=host, folder=self.folder, ports=_free_ports(3), cores=CORES)
+        of_preemption = TOLD_OF_PREEMPTION if self.tells else ""
+        ports = _free_ports(3)
+        text = CONFIGURATION.format(host=host, folder=self.folder, ports=ports, cores=CORES, of_preemption=of_preemption)
         self.configuration.write_text(text)
         (self.folder / "gres.conf").write_text(GRES)
         key = self.folder / "munge.key"
@@ -209,13 +213,13 @@ def why_not() -> str | None:
 
 
 @contextmanager
-def shared(folder: Path) -> Iterator[Cluster]:
-    """The cluster in a folder, started for the first process that wants it, stopped after the last, even one that is killed.
+def shared(cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster, started for the first process that wants it, stopped after the last, even one that is killed.
 
     Every process that uses it shares a lock, which the kernel takes back from the dead; a guard waits to have it alone.
     """
+    folder = cluster.folder
     folder.mkdir(parents=True, exist_ok=True)
-    cluster = Cluster(folder)
     with (folder / "starting").open("w") as starting, (folder / "in-use").open("w") as in_use:
         fcntl.flock(starting, fcntl.LOCK_EX)
         fcntl.flock(in_use, fcntl.LOCK_SH)  # waits for a guard that is stopping it
@@ -265,11 +269,16 @@ def _tail(log: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
-    parser.add_argument("what", choices=["up", "down", "guard"])
+    parser.add_argument("what", choices=["up", "down", "kill", "start", "guard"])
     parser.add_argument("folder", type=lambda text: Path(text).resolve())
+    parser.add_argument("node", choices=NODES, nargs="?", help="to kill or to start again")
     asked = parser.parse_args()
     cluster = Cluster(asked.folder)
-    if asked.what == "up":
+    if asked.what in ("kill", "start"):
+        if not asked.node:
+            parser.error(f"which node: {' or '.join(NODES)}?")
+        (cluster.kill_node if asked.what == "kill" else cluster.start_node)(asked.node)
+    elif asked.what == "up":
         if not cluster.is_up():
             cluster.start()
         print(f"two nodes are up; to use them: export SLURM_CONF={cluster.configuration}")

@@ -30,7 +30,7 @@ spec.loader.exec_module(slurm_cluster)
 BATCH = 10
 PHASE = {"batch_size": BATCH, "learning_rate": 0.002, "margin": 0.5}
 GROWING = [PHASE | {"resolution": 4, "kimg": 0.1}, PHASE | {"resolution": 8, "fade_kimg": 0.2}]
-PATIENCE = 240.0  # seconds for anything to come about, on a machine where all scenarios run at once
+PATIENCE = 600.0  # seconds for anything to come about, on a machine where all scenarios run at once
 
 
 class Project:
@@ -176,7 +176,8 @@ class Project:
     def starts(self) -> dict[str, int]:
         """How often training was started in each run directory."""
         places = [RunDir(path) for path in self.folder.glob("results/runs/automodulator-*/")]
-        return {place.path.name: len(read_json(place.provenance) or []) for place in places}
+        starts = {place.path.name: len(read_json(place.provenance) or []) for place in places}
+        return {name: count for name, count in starts.items() if count}
 
 
 @pytest.fixture(scope="session")
@@ -184,6 +185,16 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that all processes of this test session have in common."""
     own = tmp_path_factory.getbasetemp()
     return own.parent if os.environ.get("PYTEST_XDIST_WORKER") else own
+
+
+def _cluster(folder: Path, **settings: Any) -> Iterator[Any]:
+    lacking = slurm_cluster.why_not()
+    if lacking and os.environ.get("CI"):
+        pytest.fail(lacking)
+    if lacking:
+        pytest.skip(lacking)
+    with slurm_cluster.shared(slurm_cluster.Cluster(folder, **settings)) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")
@@ -198,35 +209,37 @@ def cluster_to_break(shared_folder: Path) -> Iterator[Any]:
     yield from _cluster(shared_folder / "slurm-to-break")
 
 
-def _cluster(folder: Path) -> Iterator[Any]:
-    lacking = slurm_cluster.why_not()
-    if lacking and os.environ.get("CI"):
-        pytest.fail(lacking)
-    if lacking:
-        pytest.skip(lacking)
-    with slurm_cluster.shared(folder) as cluster:
-        yield cluster
+@pytest.fixture
+def cluster_without_warning(shared_folder: Path) -> Iterator[Any]:
+    """Another, whose jobs hear of their preemption by SIGTERM alone."""
+    yield from _cluster(shared_folder / "slurm-without-warning", tells=False)
 
 
 @pytest.fixture
-def project(tmp_path: Path, cluster: Any) -> Project:
-    return Project(tmp_path / "project", cluster)
+def cluster_of_the_tutorial(shared_folder: Path) -> Iterator[Any]:
+    """Another, for the tutorial to start and to stop."""
+    yield from _cluster(shared_folder / "slurm-tutorial")
 
 
 @pytest.fixture
-def project_to_break(tmp_path: Path, cluster_to_break: Any) -> Project:
-    return Project(tmp_path / "project", cluster_to_break)
+def project(request: pytest.FixtureRequest, tmp_path: Path) -> Project:
+    """A user's project; by default on `cluster`, or on the one that the test names with `indirect`."""
+    return Project(tmp_path / "project", request.getfixturevalue(getattr(request, "param", "cluster")))
 
 
 @pytest.fixture(scope="session")
-def undisturbed(shared_folder: Path, cluster: Any) -> dict[str, str]:
-    """The digests that the one row's run ends with when nothing happens to it; trained once for all."""
-    with (shared_folder / "undisturbed.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        kept = shared_folder / "undisturbed.json"
-        if not kept.exists():
-            project = Project(shared_folder / "undisturbed", cluster)
-            project.write({})
-            project.genae("run", "table")
-            write_json(kept, project.digests())
-        return read_json(kept)
+def undisturbed(shared_folder: Path, cluster: Any) -> Callable[[], dict[str, str]]:
+    """To be called: the digests that the run of the row "row" ends with when nothing happens to it; trained once for all."""
+
+    def digests() -> dict[str, str]:
+        with (shared_folder / "undisturbed.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            kept = shared_folder / "undisturbed.json"
+            if not kept.exists():
+                project = Project(shared_folder / "undisturbed", cluster)
+                project.write({})
+                project.genae("run", "table")
+                write_json(kept, project.digests())
+            return read_json(kept)
+
+    return digests
