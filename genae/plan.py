@@ -351,6 +351,12 @@ def _notes(rows: Sequence[RowPlan], gpu: str | None) -> list[str]:
         if stage.shared_with
     ]
     notes += [f"{row.row}, {stage.name}: {stage.problem}" for row in rows for stage in row.stages if stage.problem]
+    by_flops: dict[str, list[str]] = {}
+    for row in rows:
+        for stage in row.stages:
+            if stage.source and "FLOPs" in stage.source:
+                by_flops.setdefault(stage.source, []).append(row.row)
+    notes += [f"{source}: {', '.join(dict.fromkeys(names))}" for source, names in by_flops.items()]
     if any(row.gpus > 1 for row in rows):
         notes.append("runs on several GPUs are taken to share their work without loss")
     if gpu:

@@ -83,6 +83,8 @@ def _hours(seconds: float | None) -> str:
     if seconds is None:
         return ""
     hours = seconds / 3600
+    if hours >= 100_000:
+        return _count(hours)
     return f"{hours:,.0f}" if hours >= 100 or not hours else f"{hours:.1f}" if hours >= 1 else f"{hours:.2g}"
 
 

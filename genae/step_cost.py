@@ -29,6 +29,7 @@ from genae.spec import RunSpec
 from genae.training import Training
 
 FEW = 4  # images of the smallest step that is timed: a quarter of a batch, as codes are mixed, is then one image
+PATIENCE = 4  # times the seconds of a step that the last phase to be timed may take: all larger ones go by its pace
 DRAWN_FOR_REAL = 100_000  # numbers; larger draws (noise beside feature maps) decide nothing, and become shapes too
 VECTORS = 1000  # that a density finds its starting values in
 
@@ -117,7 +118,7 @@ def time_stage(run: RunSpec, index: int, shape: Sequence[int], cost: StageCost, 
         for phase, step in zip(_phases(run, index), cost.steps, strict=True):
             size = (phase.resolution, phase.batch_size)
             if size not in known:
-                if FEW * step.flops / step.batch_size > 2 * seconds * rate:
+                if FEW * step.flops / step.batch_size > PATIENCE * seconds * rate:
                     break
                 known[size] = _seconds(training, phase, _row(phase, shape, model), device, seconds)
             found.append(known[size])

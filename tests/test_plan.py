@@ -143,6 +143,9 @@ def test_what_is_too_slow_to_time_goes_by_its_flops(growing):
     assert timing.seconds[1] / timing.seconds[0] == pytest.approx(cost.steps[1].flops / cost.steps[0].flops)
     assert step_cost.time_stage(run, 0, SHAPE, cost, seconds=10).timed == 2
 
+    made = plan.make(growing, study.Folders(growing.root), seconds=1e-9)
+    assert made.notes == ("measured to 8x8, by FLOPs beyond: vae-adain",)
+
 
 def test_an_estimate_is_flops_over_the_share_of_the_peak_but_no_quicker_than_its_operations(growing):
     (run,) = growing.runs
