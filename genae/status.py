@@ -299,7 +299,7 @@ def counts(states: Sequence[RunState]) -> str:
 
 
 def table(states: Sequence[RunState]) -> "Table":
-    """The states as a table for a terminal, without the columns in which nobody has anything to say."""
+    """The states, a line each, without the columns in which nobody has anything to say. Only reasons give way for room."""
     from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
@@ -319,10 +319,11 @@ def table(states: Sequence[RunState]) -> "Table":
     shown = {name: (side, cell) for name, (side, cell) in columns.items() if any(cell(state) for state in states)}
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for name, (side, _) in shown.items():
-        drawn.add_column(escape(name), justify=side, overflow="fold", no_wrap=name != "reason")
+        drawn.add_column(escape(name), justify=side, no_wrap=name != "reason")
     for state in states:
-        style = COLOURS.get(state.state, "" if state.state in OTHERS else "cyan")
-        drawn.add_row(*(Text(cell(state), style if name == "state" else "") for name, (_, cell) in shown.items()))
+        style = {"state": COLOURS.get(state.state, "" if state.state in OTHERS else "cyan")}
+        cells = {name: cell(state) for name, (_, cell) in shown.items()}
+        drawn.add_row(*(Text(cell, style.get(name, ""), no_wrap=True, overflow="ellipsis") for name, cell in cells.items()))
     return drawn
 
 
@@ -333,7 +334,7 @@ def _images(state: RunState) -> str:
 
 
 def _duration(seconds: float | None) -> str:
-    """ "2d 03:04" of days, "3:04:05" of hours, "4:05" of minutes."""
+    """Minutes as "4:05", hours as "3:04:05", days as "2d 03:04"."""
     if seconds is None:
         return ""
     minutes, second = divmod(round(seconds), 60)
@@ -345,11 +346,16 @@ def _duration(seconds: float | None) -> str:
 
 
 def show(states: Sequence[RunState], console: "Console") -> None:
-    """Print the table and the counts; without a terminal as wide as they are, so that nothing is folded."""
+    """Print the table and the counts; on a terminal, where a reason may have been cut, those of trouble once more and whole."""
     drawn = table(states)
     if not console.is_terminal:
         console.width = max(console.width, console.measure(drawn, options=console.options.update(width=WIDEST)).maximum)
     console.print(drawn)
+    for state in states if console.is_terminal else ():
+        if state.state in ("failed", "lost"):
+            console.print(
+                f"{state.state}: {state.table}/{state.name}: {state.reason}", markup=False, style=COLOURS[state.state]
+            )
     console.print(counts(states), markup=False)
 
 
@@ -364,7 +370,7 @@ def watch(look: Callable[[], list[RunState]], console: "Console") -> list[RunSta
 
     states, quiet = look(), 0
     with (
-        Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live,
+        Live(console=console, auto_refresh=False, vertical_overflow="ellipsis", transient=True) as live,
         contextlib.suppress(KeyboardInterrupt),
     ):
         while quiet < 2:
@@ -374,5 +380,5 @@ def watch(look: Callable[[], list[RunState]], console: "Console") -> list[RunSta
             time.sleep(LOOK_EVERY_SECONDS)
             states = look()
             quiet = 0 if any(state.in_flight for state in states) else quiet + 1
-        live.update(Group(table(states), Text(counts(states))), refresh=True)
+    show(states, console)
     return states

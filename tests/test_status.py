@@ -1,5 +1,6 @@
 """`genae status` and `genae logs`: what they say of run directories, each put into a state as the real thing leaves it."""
 
+import io
 import json
 import os
 import resource
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from genae import logs, slurm, status
 from genae.cli import main
@@ -511,16 +513,15 @@ def test_where_nothing_was_run_status_says_so(project, monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out) == []
 
 
+def one(name: str, state: str, **told) -> status.RunState:
+    same = {"table": "t", "row": "r", "data_name": "d", "seed": 0, "scale": "desk", "node": None, "images_seen": 1}
+    same |= {"total_images": 2, "images_per_second": None, "seconds_left": None, "loss": None, "restarts": 0}
+    return status.RunState(name=name, state=state, **same | {"reason": None, "job": None, "directories": ()} | told)
+
+
 def test_watching_ends_when_nothing_is_in_flight_and_leaves_done_runs_to_the_counts_where_there_is_no_room(monkeypatch):
-    import io
-
-    from rich.console import Console
-
     def states(*words: str) -> list[status.RunState]:
-        same = {"table": "t", "row": "r", "data_name": "d", "seed": 0, "scale": "desk", "node": None, "images_seen": 1}
-        same |= {"total_images": 2, "images_per_second": None, "seconds_left": None, "loss": None, "restarts": 0}
-        same |= {"reason": None, "job": None, "directories": ()}
-        return [status.RunState(name=f"r{index}", state=word, **same) for index, word in enumerate(words)]
+        return [one(f"r{index}", word) for index, word in enumerate(words)]
 
     looks = [
         states("done", "queued", "done"),
@@ -537,6 +538,18 @@ def test_watching_ends_when_nothing_is_in_flight_and_leaves_done_runs_to_the_cou
     shown = console.file.getvalue()
     assert "3 runs: 2 done, 1 training" in shown
     assert "r0" not in shown[: shown.index("1 failed")]  # what is left on the screen at the end is all
+
+
+def test_on_a_narrow_terminal_a_run_has_one_line_and_the_reason_of_its_trouble_stands_whole_beneath():
+    reason = "Diverged: " + "pixels became nan " * 8
+    states = [one("good", "done"), one("bad", "failed", reason=reason.strip())]
+    console = Console(file=io.StringIO(), force_terminal=True, width=60, height=50, color_system=None)
+    status.show(states, console)
+    lines = console.file.getvalue().splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["run", "good", "bad"]
+    assert lines[2].rstrip().endswith("…")
+    assert " ".join(" ".join(lines[3:-1]).split()) == f"failed: t/bad: {reason.strip()}"
+    assert lines[-1] == "2 runs: 1 done, 1 failed"
 
 
 def test_a_duration_is_told_in_the_two_units_that_matter():
