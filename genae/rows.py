@@ -168,7 +168,7 @@ def _gathered(x: Tensor, share: _Share) -> Tensor:
     if len(mine) < most:  # all send equally much
         mine = torch.cat([mine, mine.new_zeros(most - len(mine), *mine.shape[1:])])
     found = mine.new_empty(share.size * most, *mine.shape[1:])
-    dist.all_gather_into_tensor(found, mine)
+    dist.all_gather(list(found.split(most)), mine)  # into the views
     if min(counts) < most:
         found = torch.cat([part[:count] for part, count in zip(found.split(most), counts, strict=True)])
     return found.permute(0, 3, 1, 2) if are_maps else found
