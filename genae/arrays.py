@@ -33,7 +33,6 @@ CHECKPOINTS_IN_A_SLOT = 10  # at least: a job that is cut off without warning th
 TO_COLLECT = {"nodes": 1, "tasks_per_node": 1, "cpus_per_task": 1, "timeout_min": 60}
 NOT_TO_COLLECT = ("gpus", "slurm_gres", "mem_gb", "evaluate_in", "slurm_array_parallelism", "slurm_max_num_timeout")
 WHERE = ("slurm_partition", "slurm_account", "slurm_qos", "slurm_exclude", "slurm_setup")
-NEVER = "DependencyNeverSatisfied"  # why a job waits whose turn will not come
 
 
 @dataclass
@@ -276,7 +275,7 @@ def job_in_flight(directory: RunDir, kind: str, queue: Mapping[str, slurm.Queued
         return None
     if job["cluster"] == "slurm":
         queued = queue.get(job["job"])
-        return job["job"] if queued and queued.reason != NEVER else None
+        return job["job"] if queued and queued.reason != slurm.NEVER else None
     return job["job"] if job["host"] == socket.gethostname() and is_running(int(job["job"]), job["started"]) else None
 
 

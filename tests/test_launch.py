@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from genae import launcher, slurm, study
-from genae.arrays import NEVER, units_of
+from genae.arrays import units_of
 from genae.experiment import Asked, load
 from genae.registry import MODELS
 from genae.rundir import read_json, write_json
@@ -147,7 +147,7 @@ def test_a_run_is_under_way_while_everything_that_it_needs_is(submitted):
 
 def test_a_job_whose_turn_will_never_come_is_not_under_way(submitted):
     run, runs, queue = submitted
-    assert not launcher.is_in_flight(run, runs, queue | {"8": slurm.Queued("PENDING", None, NEVER)})
+    assert not launcher.is_in_flight(run, runs, queue | {"8": slurm.Queued("PENDING", None, slurm.NEVER)})
 
 
 def test_a_broken_node_is_left_out_when_its_runs_are_submitted_again(submitted, monkeypatch):
