@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from torch import Tensor
 
 from genae import checkpoint
 from genae.rundir import RunDir, read_json, write_json
@@ -27,9 +28,6 @@ slurm_cluster = importlib.util.module_from_spec(spec)
 sys.modules[spec.name] = slurm_cluster
 spec.loader.exec_module(slurm_cluster)
 
-BATCH = 10
-PHASE = {"batch_size": BATCH, "learning_rate": 0.002, "margin": 0.5}
-GROWING = [PHASE | {"resolution": 4, "kimg": 0.1}, PHASE | {"resolution": 8, "fade_kimg": 0.2}]
 PATIENCE = 600.0  # seconds for anything to come about, on a machine where all scenarios run at once
 
 
@@ -52,13 +50,17 @@ class Project:
         rows: Mapping[str, Mapping[str, Any]] | None = None,
         seeds: Sequence[int] = (0,),
         kimg: float = 0.6,
+        learning_rate: float = 0.002,
+        optimizer: Mapping[str, Any] | None = None,
     ) -> None:
         """Write the experiment: growth from 4x4 to 8x8 with noise, pool and averaged weights, then a stage at 8x8.
 
         rows: the settings of each row's objective; by default one row, named "row".
         """
-        trained = {"average": {"parts": ["decoder"], "half_life_kimg": 0.05}}
-        last = PHASE | {"resolution": 8, "learning_rate": 0.001}
+        trained = {"average": {"parts": ["decoder"], "half_life_kimg": 0.05}, "optimizer": optimizer or {"name": "adam"}}
+        phase = {"batch_size": 10, "learning_rate": learning_rate, "margin": 0.5}
+        growing = [phase | {"resolution": 4, "kimg": 0.1}, phase | {"resolution": 8, "fade_kimg": 0.2}]
+        last = phase | {"resolution": 8, "learning_rate": learning_rate / 2}
 
         def row(objective: Mapping[str, Any]) -> dict[str, Any]:
             learned = trained | {"objective": {"name": "paced", "pool_size": 6, **objective}}
@@ -66,7 +68,7 @@ class Project:
                 "data": {"name": "fashion-mnist", "resolution": 8, "count": 150, "num_validation": 30},
                 "model": {"name": "automodulator", "latent_dim": 8, "channels": [8, 8, 4]},
                 "stages": {
-                    "growing": learned | {"schedule": {"total_kimg": kimg, "phases": GROWING}},
+                    "growing": learned | {"schedule": {"total_kimg": kimg, "phases": growing}},
                     "settling": learned | {"schedule": {"total_kimg": kimg / 6, "phases": [last]}},
                 },
                 "metrics": [{"name": "mse"}, {"name": "psnr"}],
@@ -172,6 +174,11 @@ class Project:
     def digests(self) -> dict[str, str]:
         """The digest of the last checkpoint of each stage of the run of the row "row"."""
         return {place.path.name: checkpoint.latest(place.checkpoints).digest for place in (self.stage(0), self.stage(1))}
+
+    def weights(self, stage: int) -> dict[str, Tensor]:
+        """The model's weights and buffers in the last checkpoint of a stage of that run, in double precision."""
+        state = checkpoint.latest(self.stage(stage).checkpoints).state["model"]
+        return {name: value.double() for name, value in state.items()}
 
     def starts(self) -> dict[str, int]:
         """How often training was started in each run directory."""
