@@ -48,7 +48,7 @@ class Work(Checkpointable):
         def left() -> list[study.Task]:
             return [task for spec in specs if (task := study.next_task(spec, folder, upto))]
 
-        with _room_to_be_made(left) as stop:
+        with room_to_be_made(left) as stop:
             try:
                 check_node(specs, folder)
             except BrokenNode as error:
@@ -112,7 +112,7 @@ def check_node(todo: Sequence[RunSpec], runs: Path) -> None:
 
 
 @contextlib.contextmanager
-def _room_to_be_made(left: Callable[[], Any]) -> Iterator[Stop]:
+def room_to_be_made(left: Callable[[], Any]) -> Iterator[Stop]:
     """A Stop for the work of a job. Where SIGUSR2 asked, submitit requeues once the work has stopped, or patience ends.
 
     left: whether there is anything to come back for.

@@ -1,0 +1,143 @@
+"""What a submitted job does when it is told to make room, and on a node that does not work."""
+
+import os
+import signal
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from genae import jobs, study
+from genae.experiment import load
+from genae.registry import MODELS
+from genae.rundir import read_json
+
+
+@pytest.fixture
+def run(tmp_path):
+    """One run of a small VAE, in a project of its own."""
+    (tmp_path / "setup.cfg").touch()
+    row = {
+        "data": {"name": "fashion-mnist", "resolution": 8, "count": 20},
+        "model": {"name": "vae-classic", **MODELS["vae-classic"].small},
+        "stages": {
+            "autoencoder": {
+                "objective": {"name": "elbo"},
+                "schedule": {"total_kimg": 0.02, "phases": [{"resolution": 8, "batch_size": 10, "learning_rate": 0.001}]},
+            }
+        },
+        "metrics": [{"name": "mse"}],
+        "compute": {"device": "cpu"},
+    }
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump({"table": "jobs/table", "rows": {"row": row}}))
+    return load(tmp_path / "table.yaml").runs[0]
+
+
+@pytest.fixture
+def requeued():
+    """The times at which submitit would have put this job back into the queue."""
+    times = []
+
+    def requeue(_number, _frame):
+        times.append(time.monotonic())
+        raise SystemExit
+
+    before = signal.signal(signal.SIGUSR2, requeue)
+    yield times
+    signal.signal(signal.SIGUSR2, before)
+
+
+def me(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+
+
+def test_a_job_told_to_make_room_finishes_what_it_is_at_and_is_then_requeued(requeued):
+    finished = []
+
+    def work() -> None:
+        with jobs.room_to_be_made(lambda: True) as stop:
+            me(signal.SIGUSR2)
+            assert stop.requested
+            finished.append(time.monotonic())
+
+    with pytest.raises(SystemExit):
+        work()
+    assert len(requeued) == 1
+    assert finished[0] < requeued[0]
+
+
+def test_a_job_that_is_done_when_told_to_make_room_does_not_come_back(requeued):
+    with jobs.room_to_be_made(list):
+        me(signal.SIGUSR2)
+    assert not requeued
+
+
+def test_a_job_that_is_cancelled_stops_and_does_not_come_back(requeued):
+    with jobs.room_to_be_made(lambda: True) as stop:
+        me(signal.SIGTERM)
+        assert stop.requested
+    assert not requeued
+
+
+def test_a_step_that_takes_too_long_is_given_up_for_the_requeue(requeued, monkeypatch):
+    monkeypatch.setattr(jobs, "PATIENCE_SECONDS", 0.1)
+    began = time.monotonic()
+
+    def work() -> None:
+        with jobs.room_to_be_made(lambda: True):
+            me(signal.SIGUSR2)
+            while time.monotonic() < began + 20:
+                pass
+
+    with pytest.raises(SystemExit):
+        work()
+    assert requeued[0] - began < 10
+
+
+def test_a_node_without_the_gpu_that_was_asked_for_is_broken_and_the_run_says_which_node(run, monkeypatch):
+    monkeypatch.setenv("SLURMD_NODENAME", "node7")
+
+    def fail(*_sizes, **_settings):
+        raise RuntimeError("CUDA error: uncorrectable ECC error encountered\nmore")
+
+    monkeypatch.setattr(torch, "ones", fail)
+    on_gpu = replace(run, compute=replace(run.compute, device="auto", gpus=1))
+    runs = study.Folders(run.root).runs
+    runs.mkdir(parents=True)
+    with pytest.raises(jobs.BrokenNode, match="node7 has no GPU that works: CUDA error"):
+        jobs.Work()([on_gpu.to_dict()], str(runs), 0)
+    (place,) = study.directories(run, runs)
+    failure = read_json(place.failure)
+    assert failure["broken_node"]
+    assert failure["node"] == "node7"
+
+
+def test_a_node_whose_disk_takes_no_file_is_broken(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "gone"))
+    with pytest.raises(jobs.BrokenNode, match=r"cannot write to .*gone"):
+        jobs.check_node([run], tmp_path)
+
+
+def test_a_job_does_its_work_up_to_the_stage_asked_for_and_then_all_of_it(run):
+    runs = study.Folders(run.root).runs
+    runs.mkdir(parents=True)
+    jobs.Work()([run.to_dict()], str(runs), 0)
+    (place,) = study.directories(run, runs)
+    assert [Path(file).stem for file in place.checkpoints.glob("*.pt")] == ["0000000020"]
+    assert not place.records.exists()
+    jobs.Work()([run.to_dict()], str(runs), None)
+    assert place.records.exists()
+
+
+def test_a_job_whose_run_fails_fails_itself_so_that_what_waits_for_it_is_not_begun(run):
+    runs = study.Folders(run.root).runs
+    runs.mkdir(parents=True)
+    (place,) = study.directories(run, runs)
+    place.path.mkdir()
+    place.checkpoints.write_text("a file where the folder should be")
+    with pytest.raises(jobs.RunFailed, match="row/fashion-mnist/s0: "):
+        jobs.Work()([run.to_dict()], str(runs), 0)
