@@ -99,10 +99,10 @@ def batch(number: int, phase: Phase) -> Tensor:
 
 
 def trained(name: str, group: Group, steps: int, dtype: torch.dtype) -> dict[str, Any]:
-    """All state after some steps through a fade-in, and the gradients of the first step."""
+    """All state after some steps through a fade-in, and the gradients of the first. A step by itself is of a grown network."""
     torch.set_default_dtype(dtype)
     try:
-        training = training_of(name, group, dtype)
+        training = training_of(name, group, dtype, grown=steps == 1)
         gradients: dict[str, Tensor] = {}
 
         def keep(optimizer: torch.optim.Optimizer, *_: Any) -> None:
@@ -119,13 +119,13 @@ def trained(name: str, group: Group, steps: int, dtype: torch.dtype) -> dict[str
     return {"state": training.state_dict(), "gradients": gradients}
 
 
-def training_of(name: str, group: Group, dtype: torch.dtype = torch.float64) -> Training:
-    """A case before its first step. Its default type must be the one in force."""
+def training_of(name: str, group: Group, dtype: torch.dtype = torch.float64, *, grown: bool = False) -> Training:
+    """A case before its first step, in its first phase or `grown`. The default type must be `dtype`."""
     case, kimg = CASES[name], CASES[name].batch_size / 1000  # of a step
     import_modules(case.modules, ROOT)
-    phases = [PhaseSettings(batch_size=case.batch_size, learning_rate=1e-3, margin=0.5, resolution=8, fade_kimg=6 * kimg)]
-    if case.first < 8:
-        common = {"batch_size": case.batch_size, "learning_rate": 1e-3, "margin": 0.5}
+    common = {"batch_size": case.batch_size, "learning_rate": 1e-3, "margin": 0.5}
+    phases = [PhaseSettings(**common, resolution=8, fade_kimg=0.0 if grown else 6 * kimg)]
+    if case.first < 8 and not grown:
         phases = [PhaseSettings(**common, resolution=4, kimg=6 * kimg), *phases]
     schedule = Schedule(total_kimg=1.0, phases=tuple(phases))
     objective = {"name": case.objective, **OBJECTIVES[case.objective].small, **case.of_objective}
@@ -341,7 +341,7 @@ def start(size: int, out: Path, tasks: list[str]) -> list[subprocess.Popen]:
     ]
 
 
-def ended(ranks: list[subprocess.Popen], out: Path, seconds: float = 240) -> list[str]:
+def ended(ranks: list[subprocess.Popen], out: Path, seconds: float = 500) -> list[str]:
     """What each wrote to stderr."""
     deadline = time.monotonic() + seconds
     try:
