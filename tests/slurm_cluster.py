@@ -54,6 +54,8 @@ KillWait=5
 # MinJobAge: how long the controller can tell of a job that has ended.
 MinJobAge=3600
 JobRequeue=1
+# A job is as nice as the command that submitted it.
+PropagatePrioProcess=1
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 {of_preemption}

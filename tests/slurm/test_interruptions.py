@@ -55,6 +55,7 @@ def test_a_run_cancelled_by_preemption_is_what_the_second_launch_submits(project
 
 
 def test_a_run_longer_than_its_time_limit_goes_on_in_the_next_slot(project, undisturbed):
+    project.niceness = 0  # a slot must not be over before its training has begun
     project.write(IN_ONE_JOB | BY_SIGNAL_ALONE | {"slurm_partition": "steady", "timeout_min": 2, "slurm_signal_delay_s": 15})
     project.slow_from(50, seconds=4)
     project.launch()
