@@ -30,9 +30,7 @@ def test_a_row_is_given_what_it_asks_for_and_else_what_its_cluster_says(describe
 
 def test_setup_lines_and_sbatch_flags_of_row_and_cluster_add_up(described):
     described("ours", "slurm_setup: [module load cuda]\nslurm_additional_parameters: {reservation: lab}\n")
-    given = cluster.find("ours").resources(
-        Compute(slurm_setup=("source env",), slurm_additional_parameters={"licenses": "x"})
-    )
+    given = cluster.find("ours").resources(Compute(slurm_setup=("source env",), slurm_additional_parameters={"licenses": "x"}))
     assert list(given["slurm_setup"]) == ["module load cuda", "source env"]
     assert given["slurm_additional_parameters"] == {"reservation": "lab", "licenses": "x"}
 
@@ -57,7 +55,7 @@ def test_an_unknown_key_is_refused_with_its_line_and_the_nearest_known_one(descr
 
 def test_an_unknown_cluster_is_refused_with_those_there_are(described):
     described("lab-a100", "slurm_partition: a100\n")
-    with pytest.raises(ValueError, match="there is no cluster 'lab-a10'.*lab-a100"):
+    with pytest.raises(ValueError, match=r"there is no cluster 'lab-a10'.*lab-a100"):
         cluster.find("lab-a10")
     with pytest.raises(ValueError, match=r"debug.*local.*slurm|slurm.*local.*debug"):
         cluster.find("x")

@@ -21,8 +21,10 @@ def run(code):
 
 @pytest.mark.parametrize(
     "module",
-    ["cli", "rundir", "results", "provenance", "cache", "launcher", "plots", "claims", "report", "registry", "schedule"]
-    + ["shared_files", "slurm", "announced", "status", "logs"],
+    (
+        "cli rundir results provenance cache launcher plots claims report registry schedule "
+        "shared_files slurm announced status logs snapshot cluster plan"
+    ).split(),
 )
 def test_a_light_module_imports_no_torch(module):
     done = run(f"import genae.{module}")
