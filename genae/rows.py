@@ -69,7 +69,9 @@ _share: _Share | None = None  # within a network that computes its rows of a bat
 @contextmanager
 def sharing(rank: int, size: int) -> Iterator[None]:
     """While this lasts, `by_rows` shares work out between the `size` processes of torch's default group."""
-    global _sharing
+    global _sharing, _gather, _scatter
+    if _gather is _gather_rows:  # not before: it imports the compiler, for which a process alone need not wait
+        _gather, _scatter = torch.compiler.disable(_gather_rows), torch.compiler.disable(_scatter_rows)
     _sharing = (rank, size)
     try:
         yield
@@ -123,14 +125,15 @@ def draw_rows(n: int, draw: Callable[[int], Tensor]) -> Tensor:
     return draw(total)[_share.of_total(total)]
 
 
-@torch.compiler.disable
-def _gather(x: Tensor) -> Tensor:
+def _gather_rows(x: Tensor) -> Tensor:
     return _Gather.apply(x, _share)
 
 
-@torch.compiler.disable
-def _scatter(x: Tensor) -> Tensor:
+def _scatter_rows(x: Tensor) -> Tensor:
     return _Scatter.apply(x, _share)
+
+
+_gather, _scatter = _gather_rows, _scatter_rows  # what is called; never traced by a compiler (see `sharing`)
 
 
 class _Gather(torch.autograd.Function):
