@@ -31,7 +31,7 @@ _FACES_AT_ONCE = 512
 
 
 class NotPrepared(ValueError):
-    """A data set that is made from the user's own copy is not packed on this machine; the message says how to."""
+    """A data set that is made from the user's own copy is not packed on this machine, or too small; the message says how to."""
 
 
 def open_dataset(spec: Mapping[str, Any], split: str) -> Dataset | Vectors:
@@ -300,7 +300,7 @@ def _at_prepared_size(dataset: Dataset, arguments: str, resolution: int, padding
     if resolution > own:
         larger = resolution + 2 * padding if resolution & (resolution - 1) else resolution
         command = f"genae data prepare {arguments} --resolution {larger} --replace"
-        raise ValueError(
+        raise NotPrepared(
             f"pack {dataset.name!r} holds {own}x{own} images, not {resolution}x{resolution}; make it larger with: {command}"
         )
     return _at_size(dataset, resolution, padding)
