@@ -27,6 +27,7 @@ ELSEWHERE = {
     "make test": ".ci/run",
     "make lint": "make test",
     "make test-slow": ".ci/run",
+    "make test-slurm": ".ci/run",
     "make bench": "tests/test_benchmarks.py",
     "make slurm-up": "tests/slurm/test_tutorial.py",
     "genae launch automodulator-2020/table2a": "tests/slurm/test_tutorial.py, of the quickstart: it needs SLURM",
