@@ -164,8 +164,9 @@ def _work_here(asked) -> None:
     chosen = asked.chosen()
     folders = study.Folders(chosen.root)
     began, todo = time.time(), study.outstanding(chosen, folders)
-    study.announce(todo, folders.runs)
     with Stop().on_signals(signal.SIGTERM, signal.SIGINT) as stop, join() as group:
+        if group.leads:
+            study.announce(todo, folders.runs)
         study.work(todo, folders.runs, began, stop, group=group)
         if not group.leads:
             return
