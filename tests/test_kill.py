@@ -48,7 +48,8 @@ MODEL = {"non-saturating": "stylegan", "likelihood": "glow", "incremental": "iae
 # The same for objectives of baselines.
 OF_BASELINES = {"iaf-elbo": "vae-iaf", "evae": "evae", "walkback": "deep-gsn"}
 # What is killed by `make test-slow`: objectives of baselines, and those whose models are theirs.
-SLOW = {*OF_BASELINES, "wgan-gp", "non-saturating", "likelihood", "automodulator with L_inv added"}
+ADDED, REPLACING = "automodulator with L_inv added", "automodulator with L_inv replacing"
+SLOW = {*OF_BASELINES, "wgan-gp", "non-saturating", "likelihood", ADDED, REPLACING}
 CASES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in (*OBJECTIVES.names(), *ALSO)]
 
 
