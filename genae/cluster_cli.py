@@ -27,10 +27,11 @@ def launch(
     watch: Annotated[bool, typer.Option("--watch", help="Stay, submit again what is lost, and end with the last run.")] = False,
 ) -> None:
     """Submit what is neither done nor under way to a cluster, and return. Launch again to continue."""
+    from genae import cluster as clusters
     from genae import launcher
 
     asked = asked_for(experiment, overrides, scale, rows, seeds)
-    if cluster == "debug":
+    if not dry_run and clusters.find(cluster).cluster == "debug":
         _work_here(asked)
         return
     began = time.time()

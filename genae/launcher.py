@@ -44,6 +44,10 @@ def launch(
     Raises ValueError where SLURM refuses or does not answer, and where data that training needs are not here.
     """
     cluster = clusters.find(name)
+    if dry and cluster.cluster != "slurm":
+        raise ValueError(
+            f"--dry-run shows what sbatch would get; the cluster {name!r} has no sbatch, and `genae show` tells its runs"
+        )
     experiment = asked.chosen()
     folders = study.Folders(experiment.root)
     folders.logs.mkdir(parents=True, exist_ok=True)
@@ -67,8 +71,8 @@ def launch(
             slurm.cancel(stale if cluster.cluster == "slurm" else ())  # they wait for training that is gone
         try:
             making.arrays(todo) if cluster.cluster == "slurm" else making.supervisor(todo, jobs)
-        except ValueError:  # SLURM refused a part: the rest alone is of no use
-            if not dry:
+        except BaseException:  # SLURM refused a part, or somebody pressed Ctrl-C: the rest alone is of no use
+            if not dry and cluster.cluster == "slurm":
                 slurm.cancel(started.jobs)
             raise
         if not dry:

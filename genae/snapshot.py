@@ -12,7 +12,7 @@ from pathlib import Path
 
 from genae import provenance
 from genae.cache import make_whole
-from genae.rundir import read_json, write_json
+from genae.rundir import write_json
 
 SUFFIXES = (".py", ".yaml", ".yml", ".cfg", ".toml")  # of what is copied from a project outside git
 LEFT_OUT = {*provenance.GENERATED, "build", "dist", "node_modules"}
@@ -32,12 +32,6 @@ def take(root: Path, folder: Path) -> Path:
         write_json(place / provenance.SNAPSHOT, {"root": str(root), **provenance.code(root)})
 
     return make_whole(folder / hashed.hexdigest()[:12], copy, folder=True)
-
-
-def original(root: Path) -> Path:
-    """The project that a snapshot was taken of; any other folder is its own."""
-    found = read_json(root / provenance.SNAPSHOT)
-    return Path(found["root"]) if found else root
 
 
 def _files(root: Path) -> Iterator[str]:

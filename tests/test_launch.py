@@ -125,6 +125,14 @@ def test_a_dry_run_leaves_nothing_but_the_snapshot(one_autoencoder_and_its_densi
     assert {path.name for path in runs.iterdir()} <= {"snapshots", "logs", ".launching"}
 
 
+@pytest.mark.parametrize("cluster", ["local", "debug"])
+def test_a_dry_run_of_what_has_no_sbatch_is_refused_and_starts_nothing(one_autoencoder_and_its_densities, cluster):
+    path = one_autoencoder_and_its_densities
+    with pytest.raises(ValueError, match="has no sbatch"):
+        launcher.launch(Asked(str(path)), cluster, dry=True)
+    assert not (path.parents[1] / "results").exists()
+
+
 @pytest.fixture
 def submitted(one_autoencoder_and_its_densities):
     """(run, runs, queue): a run as a launch leaves it, with a job to train each stage and one to measure it, all queued."""
