@@ -14,20 +14,32 @@ from genae.registry import REGISTRIES
 torch.set_num_threads(1)
 
 
+class OutcomeLog:
+    """One line per test in a file: its outcome and its id.
+
+    It is opened before the first test: tests put faults into what opens files, and reports are written while these last.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.file = Path(path).open("a", buffering=1)  # noqa: SIM115 (closed when pytest ends)
+
+    def pytest_runtest_logreport(self, report):
+        if report.when == "call" or report.outcome == "skipped":
+            self.file.write(f"{report.outcome}\t{report.nodeid}\n")
+
+    def pytest_unconfigure(self):
+        self.file.close()
+
+
 def pytest_configure(config):
     if os.environ.get("CI"):
         from hypothesis import settings
 
         settings.register_profile("ci", derandomize=True, deadline=None)
         settings.load_profile("ci")
-
-
-def pytest_runtest_logreport(report):
-    """One line per test in the file that GENAE_TEST_LOG names: its id, and whether it passed, failed or was skipped."""
     log = os.environ.get("GENAE_TEST_LOG")
-    if log and (report.when == "call" or report.outcome == "skipped"):
-        with Path(log).open("a") as file:
-            file.write(f"{report.outcome}\t{report.nodeid}\n")
+    if log and not hasattr(config, "workerinput"):  # the workers' reports reach the process that started them
+        config.pluginmanager.register(OutcomeLog(log))
 
 
 @pytest.fixture(scope="session")
