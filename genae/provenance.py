@@ -21,10 +21,11 @@ def code(root: Path) -> dict[str, Any]:
 
     commit: None outside a git checkout.  dirty: None where nothing but results/ and reports/ differs from the commit, else the
     first 12 hex digits of a sha256 over the differences and the untracked files.
-    Of a snapshot (genae.snapshot): what was true of the project when it was taken.
+    Of a snapshot (genae.snapshot): what was true of the project when it was taken, and `snapshot`, its name.
     """
     if (root / SNAPSHOT).is_file():
-        return {key: value for key, value in json.loads((root / SNAPSHOT).read_text()).items() if key != "root"}
+        taken = json.loads((root / SNAPSHOT).read_text())
+        return {key: value for key, value in taken.items() if key != "root"} | {"snapshot": root.name}
     commit = _git(root, "rev-parse", "HEAD")
     return {
         "genae": importlib.metadata.version("genae"),

@@ -136,7 +136,8 @@ def test_code_that_is_edited_after_a_launch_is_not_what_its_jobs_run(project, un
     project.until_idle()
     assert project.digests() == undisturbed()
     [start] = read_json(project.stage(0).provenance)
-    assert (start["commit"], start["dirty"]) == (commit, None)
+    [snapshot] = (project.folder / "results" / "runs" / "snapshots").glob("[!.]*")
+    assert (start["commit"], start["dirty"], start["snapshot"]) == (commit, None, snapshot.name)
     assert {(one["column"], one["commit"], one["dirty"]) for one in records(project)} == {
         ("mse", commit, None),
         ("psnr", commit, None),
