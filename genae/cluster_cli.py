@@ -37,7 +37,7 @@ def launch(
     began = time.time()
     started = _launch(asked, cluster, jobs=jobs, dry=dry_run)
     if watch and not dry_run:
-        launcher.stay(asked, cluster, began, lambda text: console.print(text, markup=False, soft_wrap=True))
+        launcher.stay(asked, cluster, began, lambda text: console.print(text, markup=False, soft_wrap=True), jobs)
         end(asked, [*started.submitted, *started.in_flight], began)
 
 

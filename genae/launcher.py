@@ -83,10 +83,11 @@ def launch(
     return started
 
 
-def stay(asked: Asked, name: str, began: float, tell: Callable[[str], None]) -> None:
+def stay(asked: Asked, name: str, began: float, tell: Callable[[str], None], jobs: int | None = None) -> None:
     """Until every run is done or has failed: submit again what is lost, and what failed by a node's fault.
 
-    tell: is given a line for each. A run that is lost again and again without getting on is left at that.
+    tell: is given a line for each.  jobs: as for `launch`. A run that is lost again and again without getting on, or that SLURM
+    refuses as often, is left at that.
     """
     experiment = asked.chosen()
     folders = study.Folders(experiment.root)
@@ -104,8 +105,12 @@ def stay(asked: Asked, name: str, began: float, tell: Callable[[str], None]) -> 
                 reached.setdefault(study.name_of(run), []).append(study.images_seen(run, folders.runs, status))
             lost = [run for run in lost if reached[study.name_of(run)].count(reached[study.name_of(run)][-1]) <= MOST_IN_VAIN]
             if lost:
-                launch(asked, name, only=lambda run, _runs, again=tuple(lost): run in again)
-                tell(f"submitted again: {', '.join(map(study.name_of, lost))}")
+                names = ", ".join(map(study.name_of, lost))
+                try:
+                    launch(asked, name, only=lambda run, _runs, again=tuple(lost): run in again, jobs=jobs)
+                    tell(f"submitted again: {names}")
+                except ValueError as error:  # SLURM refuses, or does not answer just now
+                    tell(f"could not submit again {names}: {error}")
             elif len(idle) == len(todo):
                 return
         time.sleep(LOOK_EVERY_SECONDS)

@@ -168,6 +168,64 @@ def test_a_broken_node_is_left_out_when_its_runs_are_submitted_again(submitted, 
     assert {one.get("exclude") for one in found if one["job-name"] == "genae-train"} == {"node1", "node1,node7"} - {"node1"}
 
 
+@pytest.fixture
+def watching(submitted, monkeypatch):
+    """stay(cluster): what `--watch` submits again until it gives up, and what it says; the queue is empty, so all is lost."""
+    run, _, _ = submitted
+    monkeypatch.setattr(launcher, "LOOK_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(slurm, "queue", dict)
+
+    def stay(submit) -> tuple[list[str], list[str]]:
+        again, said = [], []
+
+        def launched(asked, name, *, only, jobs):
+            again.append(name)
+            assert only(run, None)
+            assert jobs == 3
+            submit(len(again))
+
+        monkeypatch.setattr(launcher, "launch", launched)
+        asked = Asked(str(run.root / "experiments" / "table.yaml"), rows=("gaussian",))
+        launcher.stay(asked, "slurm", time.time(), said.append, jobs=3)
+        return again, said
+
+    return stay
+
+
+def test_a_run_that_is_lost_is_submitted_again_until_that_is_in_vain(submitted, watching):
+    run, runs, _ = submitted
+    status = study.directories(run, runs)[0].status
+    reached = [10, 20, 20, 20, 30, 30, 30, 30]  # images, after each submission; the third in vain is the last
+    again, said = watching(lambda count: write_json(status, {"images_seen": reached[count - 1]}))
+    assert again == ["slurm"] * 8
+    assert said == ["submitted again: gaussian/fashion-mnist/s0"] * 8
+
+
+def test_a_watch_outlasts_a_queue_that_refuses_for_a_moment(watching):
+    def refused(count: int) -> None:
+        if count < 3:
+            raise ValueError("sbatch: error: QOSMaxSubmitJobPerUserLimit")
+
+    again, said = watching(refused)
+    assert len(again) == 3
+    assert [line.partition(" gaussian")[0] for line in said] == [
+        "could not submit again",
+        "could not submit again",
+        "submitted again:",
+    ]
+    assert "QOSMaxSubmitJobPerUserLimit" in said[0]
+
+
+@pytest.mark.parametrize("broken_node", [True, False])
+def test_a_failure_is_submitted_again_only_where_the_node_was_at_fault(submitted, watching, broken_node):
+    run, runs, _ = submitted
+    place = study.directories(run, runs)[0]
+    study.keep_failure(place, RuntimeError("no GPU"), broken_node=broken_node)
+    kept = read_json(place.failure)
+    write_json(place.failure, kept | {"node": "node7", "time": kept["time"] + 3600})  # since the watch began
+    assert len(watching(lambda count: None)[0]) == (launcher.MOST_IN_VAIN if broken_node else 0)
+
+
 def test_an_edit_after_the_launch_does_not_reach_the_snapshot(tmp_path):
     from genae import provenance, snapshot
 
@@ -185,7 +243,7 @@ def test_an_edit_after_the_launch_does_not_reach_the_snapshot(tmp_path):
     told = provenance.code(root)
     (root / "baselines" / "mine.py").write_text("VERSION = 3\n")
     assert (first / "baselines" / "mine.py").read_text() == "VERSION = 2\n"
-    assert provenance.code(first) == told
+    assert provenance.code(first) == told | {"snapshot": first.name}
     assert told["dirty"]
     assert not (first / "results").exists()
     second = snapshot.take(root, tmp_path / "snapshots")

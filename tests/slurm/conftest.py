@@ -99,9 +99,12 @@ class Project:
 
     def genae(self, *arguments: str, expect: int = 0) -> str:
         """What a genae command prints, errors included; it must end with the status that is expected."""
-        process = self.start(*arguments)
+        return self.said(self.start(*arguments), expect=expect)
+
+    def said(self, process: subprocess.Popen, expect: int = 0) -> str:
+        """What a command that was started has printed when it has ended, errors included."""
         out, err = process.communicate(timeout=PATIENCE)
-        assert process.returncode == expect, f"genae {' '.join(arguments)} ended with {process.returncode}:\n{out}\n{err}"
+        assert process.returncode == expect, f"{' '.join(process.args)} ended with {process.returncode}:\n{out}\n{err}"
         return out + err
 
     def launch(self, *arguments: str, expect: int = 0) -> str:

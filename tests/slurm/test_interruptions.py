@@ -54,6 +54,20 @@ def test_a_run_cancelled_by_preemption_is_what_the_second_launch_submits(project
     assert project.digests() == undisturbed()
 
 
+def test_a_launch_that_watches_submits_again_what_is_lost(project, undisturbed):
+    project.write(IN_ONE_JOB | {"slurm_partition": "steady"})
+    project.slow_from(150)
+    watching = project.start("launch", "table", "--cluster", "slurm", "--watch")
+    project.until_seen(150)
+    [job] = project.trainings()
+    project.cluster.ask("scancel", job["JobId"])
+    project.until(lambda: len(project.trainings()) == 2, "it is submitted again")
+    project.slow_no_more()
+    assert "submitted again: row/fashion-mnist/s0" in project.said(watching)
+    project.until_done()
+    assert project.digests() == undisturbed()
+
+
 def test_a_run_longer_than_its_time_limit_goes_on_in_the_next_slot(project, undisturbed):
     project.niceness = 0  # a slot must not be over before its training has begun
     project.write(IN_ONE_JOB | BY_SIGNAL_ALONE | {"slurm_partition": "steady", "timeout_min": 2, "slurm_signal_delay_s": 15})
