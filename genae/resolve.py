@@ -85,8 +85,15 @@ def _columns(row: Row) -> dict[str, RowColumn]:
             continue  # measured on a data set that this scale leaves out
         measure_on = _measure_on(block) if block.get("measure_on") is not None else None
         subject = measure_on or component(DATASETS, data if name is None else data[name], mark)
-        direction = getattr(METRICS[metric["name"]].factory, "direction", "min")
-        column = Column(id=key, metric=metric, data=name, measure_on=measure_on, direction=direction)
+        kind = METRICS[metric["name"]].factory
+        column = Column(
+            id=key,
+            metric=metric,
+            data=name,
+            measure_on=measure_on,
+            direction=getattr(kind, "direction", "min"),
+            of_one_autoencoder=getattr(kind, "of_one_autoencoder", False),
+        )
         found[key] = RowColumn(column, subject, block.marks["metric"])
     return found
 

@@ -178,6 +178,7 @@ class Column:
     data: the short name of the data set whose runs it measures; None is every run's own.  measure_on: the spec of another data
     set to measure on, with `split` and `count` (None is all).  in_place_of: what an overlay exchanged, as text ("lpips,
     celeba-hq").  removed: not measured at this scale; the paper's numbers stay.  direction: "min" or "max", what is better.
+    of_one_autoencoder: numbers compare only among rows whose first stage is the same.
     """
 
     id: str
@@ -187,6 +188,7 @@ class Column:
     in_place_of: str | None = None
     removed: bool = False
     direction: str = "min"
+    of_one_autoencoder: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

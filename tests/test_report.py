@@ -22,7 +22,7 @@ from scipy.stats import spearmanr
 from genae import report, results
 from genae.report import beside, grid, text
 from genae.report.order import Standing, compare, ranks, sentence
-from genae.spec import Claim, Column, Compute, Experiment, RowSpec, RunSpec
+from genae.spec import Claim, Column, Compute, Experiment, RowSpec, RunSpec, StageSpec
 
 FID = Column(id="fid", metric={"name": "fid", "num_generated": 2000})
 SSIM = Column(id="ssim", metric={"name": "ssim"}, direction="max")
@@ -150,6 +150,17 @@ def test_means_that_print_alike_are_both_best_and_a_number_alone_is_not():
     drawn = report.build(rows, [record("a", 10.0), record("b", 10.001), record("c", 10.02)])
     assert [drawn.cells[row, "fid"].best for row in "abc"] == [True, True, False]
     assert not report.build(rows, [record("a", 10.0)]).cells["a", "fid"].best
+
+
+def test_likelihoods_of_codes_have_a_best_for_each_autoencoder():
+    column = Column(id="nats", metric={"name": "code-log-likelihood"}, direction="max", of_one_autoencoder=True)
+    rows = experiment({row: {} for row in ["ae-gaussian", "ae-lde", "vae-gaussian", "vae-lde", "wae-lde"]}, [column])
+    stage = {"name": "autoencoder", "objective": {}, "schedule": None, "optimizer": {}, "average": None}
+    runs = [replace(run, stages=(StageSpec(identity=run.row.split("-")[0], **stage),)) for run in rows.runs]
+    nats = {"ae-gaussian": 5.0, "ae-lde": 6.0, "vae-gaussian": 90.0, "vae-lde": 80.0, "wae-lde": 70.0}
+    drawn = report.build(replace(rows, runs=tuple(runs)), [record(row, value, column) for row, value in nats.items()])
+    assert [row for row in nats if drawn.cells[row, "nats"].best] == ["ae-lde", "vae-gaussian"]  # wae-lde is alone
+    assert any("best of each autoencoder" in sentence for sentence in grid.caption(drawn))
 
 
 def test_very_small_and_very_large_numbers_are_printed_in_powers_of_ten():

@@ -104,6 +104,7 @@ class CodeLogLikelihood(MeanLogLikelihood):
     """Mean log likelihood of the codes of test images in nats; comparable only where the autoencoder is the same."""
 
     name: ClassVar[str] = "code-log-likelihood"
+    of_one_autoencoder: ClassVar[bool] = True
 
     def codes(self, model: Autoencoder, data: Dataset | Vectors, context: Context) -> Iterator[Tensor]:
         batches = _batches(data, context) if isinstance(data, Vectors) else real_images(data, context)

@@ -30,12 +30,14 @@ class Metric:
     needs_factors: whether the data must have described factors; the same.
     direction: "min" or "max", whichever is better.
     repeatable: the same context gives the same numbers; times do not.
+    of_one_autoencoder: its numbers compare only among rows whose first stage is the same.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"decode"})
     needs_factors: ClassVar[bool] = False
     direction: ClassVar[str] = "min"
     repeatable: ClassVar[bool] = True
+    of_one_autoencoder: ClassVar[bool] = False
 
     def measure(self, model: Generator, data: Splits, context: Context) -> dict[str, float | str]:
         """{name: value}. The value under the metric's registered name is the table's; others, words too, are kept as details.

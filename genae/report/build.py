@@ -24,7 +24,7 @@ class Cell:
 
     values: one per seed that has one.  absent: {seed: why not} for the others ("missing", "not defined", ...).
     published, plus_minus: the paper's number and its error bar, None where it prints none.
-    best: whether no other row's mean, as printed, is better.
+    best: whether no mean that it compares with, as printed, is better.
     details: of the record of each value.
     """
 
@@ -54,7 +54,7 @@ class Cell:
 class Measure:
     """One column: its headers, how its numbers are printed, and the protocol that all of them share.
 
-    header: what ours measures, such as "fid-2k"; the paper's is the id.
+    header: what ours measures, such as "fid-2k"; the paper's is the id.  of_one_autoencoder: as the column's.
     """
 
     id: str
@@ -63,6 +63,7 @@ class Measure:
     decimals: int
     paper_decimals: int
     removed: bool
+    of_one_autoencoder: bool
     protocol: Mapping[str, Any]
     order: Order | None = None
 
@@ -141,8 +142,9 @@ def build(
         of_column = {row.id: _cell(row, column, experiment, measured) for row in experiment.rows.values()}
         measure = _measure(column, experiment, measured, of_column)
         measures.append(measure)
-        for row, cell in _best_marked(of_column, measure).items():
-            cells[row, column.id] = cell
+        for alike in _comparable(column, experiment):
+            for row, cell in _best_marked({row: of_column[row] for row in alike}, measure).items():
+                cells[row, column.id] = cell
     runs, pictures, curves, more = _beside(experiment, mine, figures)
     labels = {row.id: row.label or row.id for row in experiment.rows.values()}
     of_likelihoods = any(column.metric["name"] == "log-likelihood" for column in experiment.columns.values())
@@ -257,6 +259,7 @@ def _measure(column: Column, experiment: Experiment, records: Sequence[Record], 
         decimals=decimals,
         paper_decimals=paper_decimals,
         removed=column.removed,
+        of_one_autoencoder=column.of_one_autoencoder,
         protocol=_one_protocol(column, valued),
         order=compare(ours, paper, column.direction),
     )
@@ -287,8 +290,19 @@ def _one_protocol(column: Column, records: Sequence[Record]) -> dict[str, Any]:
     return flat[0] if flat else {}
 
 
+def _comparable(column: Column, experiment: Experiment) -> list[list[str]]:
+    """The rows in groups whose numbers in a column compare: all of them, or those of one autoencoder."""
+    if not column.of_one_autoencoder:
+        return [list(experiment.rows)]
+    groups: dict[str, list[str]] = {}
+    for row in experiment.rows:
+        first = next((run.stages[0].identity for run in _runs_of(column, experiment, row) if run.stages), row)
+        groups.setdefault(first, []).append(row)
+    return list(groups.values())
+
+
 def _best_marked(cells: Mapping[str, Cell], measure: Measure) -> dict[str, Cell]:
-    """The column with its best means marked: those that print alike are both best, a number alone is not."""
+    """These cells of a column with the best means marked: those that print alike are both best, a number alone is not."""
     means = {row: round(cell.mean, measure.decimals) for row, cell in cells.items() if cell.mean is not None}
     best = (min if measure.direction == "min" else max)(means.values(), default=None)
     return {row: replace(cell, best=len(means) > 1 and means.get(row) == best) for row, cell in cells.items()}

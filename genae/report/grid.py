@@ -84,6 +84,11 @@ def caption(report: Report) -> list[str]:
     else:
         sentences = [f"Mean ± standard deviation over n = {report.num_seeds} seeds, unless a note says otherwise."]
     sentences.append("↓ lower is better, ↑ higher is better; the best of ours is bold.")
+    apart = [measure.id for measure in report.measures if measure.of_one_autoencoder]
+    if apart:
+        sentences.append(
+            f"Rows of unlike autoencoders do not compare in {', '.join(apart)}; bold is the best of each autoencoder."
+        )
     if report.has_published and report.same_kind:
         sentences.append("Difference: ours minus the paper's.")
     elif report.has_published:
