@@ -55,15 +55,18 @@ def columns_of(row: Row | None, paper: Row) -> list[RowColumn]:
 
 
 def _in_place_of(before: RowColumn, after: RowColumn) -> str | None:
+    """What of a column's metric, data and size is another at this scale, in the file's words; None where nothing is."""
     old, new = before.column.metric["name"], after.column.metric["name"]
     if before.column.direction != after.column.direction:  # the order of rows could not be compared
         better = {"min": "lower", "max": "higher"}
         said = f"{new!r} ({better[after.column.direction]} is better) cannot stand in for {old!r}"
         raise after.mark.error(f"{said} ({better[before.column.direction]} is better)")
-    if (old, before.subject["name"]) != (new, after.subject["name"]):
+    if old != new:
         return f"{old}, {before.subject['name']}"
+    if before.subject["name"] != after.subject["name"]:
+        return before.subject["name"]
     was, now = before.subject.get("resolution"), after.subject.get("resolution")
-    return f"{old}, {before.subject['name']} at {was}x{was}" if was != now else None
+    return f"{was}x{was}" if was != now else None
 
 
 def _columns(row: Row) -> dict[str, RowColumn]:

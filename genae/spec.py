@@ -176,9 +176,10 @@ class Column:
     """One column of a table.
 
     data: the short name of the data set whose runs it measures; None is every run's own.  measure_on: the spec of another data
-    set to measure on, with `split` and `count` (None is all).  in_place_of: what an overlay exchanged, as text ("lpips,
-    celeba-hq").  removed: not measured at this scale; the paper's numbers stay.  direction: "min" or "max", what is better.
-    of_one_autoencoder: numbers compare only among rows whose first stage is the same.
+    set to measure on, with `split` and `count` (None is all).  in_place_of: what an overlay exchanged, as text: "lpips,
+    celeba-hq", or "celeba-hq" where the metric is the same, or "128x128" where the data are too.  removed: not measured at this
+    scale; the paper's numbers stay.  direction: "min" or "max", what is better.  of_one_autoencoder: numbers compare only among
+    rows whose first stage is the same.
     """
 
     id: str

@@ -208,9 +208,9 @@ def test_a_changed_column_says_what_it_stands_in_place_of():
 
 
 def test_a_column_at_another_size_says_both_sizes():
-    smaller = Column(id="fid", metric={"name": "fid"}, in_place_of="fid, synthetic-faces at 128x128")
+    smaller = Column(id="fid", metric={"name": "fid"}, in_place_of="128x128")
     drawn = report.build(experiment({"vae": {"fid": 1.0}}, [smaller]), [record("vae", 2.0, smaller)])
-    assert drawn.measures[0].header == "fid, synthetic-faces at 16x16 (in place of fid, synthetic-faces at 128x128)"
+    assert drawn.measures[0].header == "fid, synthetic-faces at 16x16 (in place of 128x128)"
 
 
 def test_a_removed_column_keeps_the_papers_numbers_and_says_so():

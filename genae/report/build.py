@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shlex
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -268,7 +269,7 @@ def _measure(column: Column, experiment: Experiment, records: Sequence[Record], 
 def _subject(column: Column, experiment: Experiment) -> str:
     """The data set that a column is measured on, with its size where that is what a scale has changed."""
     spec = column.measure_on or next((run.data for run in _runs_of(column, experiment)), {"name": column.data})
-    sized = column.in_place_of.startswith(f"{column.metric['name']}, {spec['name']} at ")
+    sized = re.fullmatch(r"\d+x\d+", column.in_place_of)
     return f"{spec['name']} at {spec['resolution']}x{spec['resolution']}" if sized else spec["name"]
 
 
