@@ -135,6 +135,16 @@ class DeepGSN(Generator):
         self.collected = collected
 
     @property
+    def drawn(self) -> str:
+        """For captions, which must not pass successive states of one chain off as draws."""
+        if self.density is not None or self.collected == 1:
+            return super().drawn
+        return (
+            f"Markov chains from noise, of each {self.collected} successive states from step {self.burn_in + 1} on; "
+            "one state of every chain, then the next"
+        )
+
+    @property
     def provides(self) -> frozenset[str]:
         return super().provides | {"sample", "encode", "walkback"}
 

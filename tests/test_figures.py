@@ -229,6 +229,13 @@ def test_codes_without_labels_are_grey_and_more_labels_than_colours_are_told_apa
     assert len(np.unique(many[many.min(2) < 60].reshape(-1, 3), axis=0)) > 20
 
 
+def test_samples_of_a_chain_are_not_called_independent_draws():
+    chain = Autoencoder(Free(2), Brightness(), Stripes())
+    assert Samples().caption_for(chain) == "Samples: decoded codes drawn at random. The first drawn, not chosen."
+    chain.drawn = "successive states of one chain"
+    assert Samples().caption_for(chain) == "Samples: successive states of one chain. The first drawn, not chosen."
+
+
 def test_samples_are_another_draw_for_another_seed():
     first, again, other = (Samples(rows=2, columns=2).draw(MODEL, DATA, Context(seed=seed)) for seed in (0, 0, 1))
     assert np.array_equal(first, again)

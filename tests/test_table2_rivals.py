@@ -299,6 +299,8 @@ def test_training_keeps_an_account_of_the_mean_pixels_from_which_chains_start():
 
 def test_samples_are_consecutive_steps_of_parallel_chains_after_their_burn_in():
     model = small("deep-gsn", burn_in=3, collected=2)
+    assert "of each 2 successive states from step 4 on" in model.drawn
+    assert small("deep-gsn", burn_in=3, collected=1).drawn == Generator.drawn
     codes = model.sample_codes(5, generator())
     draws = generator()
     steps = model.decoder.chain(model.decoder.start(3, draws), draws)  # 3 chains of 2 are enough for 5

@@ -19,9 +19,12 @@ class Samples(Figure):
     """Decoded random codes."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"decode", "sample"})
-    caption: ClassVar[str] = "Samples: decoded codes drawn at random. The first drawn, not chosen."
+    caption: ClassVar[str] = f"Samples: {Generator.drawn}. The first drawn, not chosen."
     rows: int = 5
     columns: int = 10
+
+    def caption_for(self, model: Generator) -> str:
+        return self.caption.replace(Generator.drawn, model.drawn)
 
     def draw(self, model: Generator, data: Splits, context: Context) -> np.ndarray:
         codes = model.sample_codes(self.rows * self.columns, context.generator("samples to show"))

@@ -41,7 +41,12 @@ Latent = Gaussian | GaussianMixture | Sphere | Free
 
 
 class Generator(nn.Module):
-    """Decodes codes to images and draws codes."""
+    """Decodes codes to images and draws codes.
+
+    drawn: what `sample_codes` gives, for captions.
+    """
+
+    drawn: str = "decoded codes drawn at random"
 
     def __init__(self, latent: Latent, decoder: nn.Module) -> None:
         super().__init__()
