@@ -24,6 +24,7 @@ from genae.spec import RunSpec
 from genae.stop import Stop
 
 PATIENCE_SECONDS = 30.0  # with a step or a metric, after SIGUSR2; what it cost is then done again
+MOST_IN_VAIN = 5  # starts of a job, or submissions of a run, one after another, from which nothing is kept
 
 
 class RunFailed(RuntimeError):
@@ -35,7 +36,14 @@ class BrokenNode(RuntimeError):
 
 
 class Work(Checkpointable):
-    """Bring runs to the end of a stage, or, without one, have them measured too."""
+    """Bring runs to the end of a stage, or, without one, have them measured too.
+
+    submitit puts this very object back into the queue, so that it knows how its earlier starts went.
+    """
+
+    def __init__(self) -> None:
+        self.kept = -1
+        self.in_vain = 0
 
     def __call__(self, todo: Sequence[Mapping[str, Any]], runs: str, upto: int | None) -> None:
         """todo: RunSpecs as plain values.  upto: the number of the stage.  Raises RunFailed."""
@@ -51,15 +59,25 @@ class Work(Checkpointable):
         with room_to_be_made(left) as stop:
             try:
                 check_node(specs, folder)
-            except BrokenNode as error:
+                self.check_progress(sum(study.kept(spec, folder) for spec in specs))
+            except (BrokenNode, RunFailed) as error:
                 for task in left():
-                    study.keep_failure(task.directory, error, broken_node=True)
+                    study.keep_failure(task.directory, error, broken_node=isinstance(error, BrokenNode))
                 raise
             with join() as group:
                 study.work(specs, folder, began, stop, upto, group)
         failures = [failure for spec in specs if (failure := study.failure_since(spec, folder, began))]
         if failures:
             raise RunFailed("; ".join(f"{study.name_of(failure.run)}: {failure.reason}" for failure in failures))
+
+    def check_progress(self, kept: int) -> None:
+        """Raise RunFailed where MOST_IN_VAIN starts before this one came no farther: the next would not either."""
+        self.in_vain = 0 if kept > self.kept else self.in_vain + 1
+        self.kept = max(kept, self.kept)
+        if self.in_vain == MOST_IN_VAIN:
+            raise RunFailed(
+                f"{MOST_IN_VAIN} starts of this job in a row ended before anything was kept; give it more time (timeout_min)"
+            )
 
 
 class Collect(Checkpointable):

@@ -20,13 +20,13 @@ from genae import slurm, snapshot, study
 from genae.arrays import Launch, Making, broken_nodes, job_in_flight
 from genae.cluster import Cluster
 from genae.experiment import Asked, find, project_root
+from genae.jobs import MOST_IN_VAIN
 from genae.rundir import locked, read_json, write_json
 from genae.spec import RunSpec
 from genae.yaml_source import read
 
 LOOK_EVERY_SECONDS = 5.0  # while `--watch` stays
 ASK_AGAIN = 3  # times
-MOST_IN_VAIN = 3  # submissions of a run that are lost at the same image
 
 
 def launch(
@@ -92,7 +92,7 @@ def stay(asked: Asked, name: str, began: float, tell: Callable[[str], None], job
     experiment = asked.chosen()
     folders = study.Folders(experiment.root)
     slurm_cluster = clusters.find(name).cluster == "slurm"
-    reached: dict[str, list[int]] = {}
+    kept: dict[str, list[int]] = {}
     while True:
         queue = slurm.queue() if slurm_cluster else {}
         if queue is not None:
@@ -101,9 +101,8 @@ def stay(asked: Asked, name: str, began: float, tell: Callable[[str], None], job
             failed = [run for run in idle if study.failure_since(run, folders.runs, began)]
             lost = [run for run in idle if run not in failed or broken_nodes([run], folders.runs)]
             for run in lost:
-                status = read_json(study.next_task(run, folders.runs).directory.status) or {}
-                reached.setdefault(study.name_of(run), []).append(study.images_seen(run, folders.runs, status))
-            lost = [run for run in lost if reached[study.name_of(run)].count(reached[study.name_of(run)][-1]) <= MOST_IN_VAIN]
+                kept.setdefault(study.name_of(run), []).append(study.kept(run, folders.runs))
+            lost = [run for run in lost if kept[study.name_of(run)].count(kept[study.name_of(run)][-1]) <= MOST_IN_VAIN]
             if lost:
                 names = ", ".join(map(study.name_of, lost))
                 try:

@@ -262,7 +262,7 @@ def _stage(
     own = [
         one for one in todo if payers.setdefault(one.stages[index].identity, row) == row and not is_trained(one, index, folder)
     ]
-    begun = [_images_kept(one, index, folder) for one in own]
+    begun = [study.directories(one, folder)[index].images_kept() for one in own]
     payer = [payers[one.stages[index].identity] for one in todo if not is_trained(one, index, folder)]
     shared = next((other for other in payer if other != row), None)
     plan = {"name": stage.name, "images": total, "remaining": total * len(own) - sum(begun), "shared_with": shared}
@@ -297,12 +297,6 @@ def seconds_from(begin: int, starts: Sequence[int], total: int, per_image: Seque
 def memory(step: "StepCost", gpus: int) -> int:
     """Bytes of one of `gpus` processes: each has the whole model and optimiser, and the activations of its rows."""
     return step.fixed_bytes + -(-(step.peak_bytes - step.fixed_bytes) // gpus)
-
-
-def _images_kept(run: RunSpec, index: int, folder: Path) -> int:
-    """How far the stage's last checkpoint is."""
-    place = study.directories(run, folder)[index]
-    return max((int(path.stem) for path in place.checkpoints.glob("*.pt")), default=0)
 
 
 # What stands beside the rows.

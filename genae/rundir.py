@@ -66,6 +66,10 @@ class RunDir:
         """The directory, under the folder `runs`, of the stage with this identity (sha256 hex; 12 digits go into the name)."""
         return cls(runs / f"{label}-{identity[:12]}")
 
+    def images_kept(self) -> int:
+        """Of the newest checkpoint, by its name; 0 where there is none."""
+        return max((int(path.stem) for path in self.checkpoints.glob("*.pt")), default=0)
+
     @contextlib.contextmanager
     def claim(self, command: float | None = None) -> Iterator[None]:
         """Hold the directory: one process at a time, with a heartbeat. A dead owner loses it. Raises Taken.

@@ -396,6 +396,13 @@ def watch(todo: Sequence[RunSpec], folders: Folders, began: float, jobs: Sequenc
         tell()
 
 
+def kept(run: RunSpec, runs: Path) -> int:
+    """How much of a run its directories hold: a number that every checkpoint, record and picture makes larger."""
+    places = directories(run, runs)
+    measured = len(results.read(places[-1].records)) + len(read_json(places[-1].drawn) or [])
+    return measured + sum(place.images_kept() for place in places)
+
+
 def images_seen(run: RunSpec, runs: Path, status: Mapping[str, Any]) -> int:
     """Images trained on over all stages: the finished ones whole, the present one from its status."""
     from genae.trainer import is_trained

@@ -1,6 +1,7 @@
 """What a submitted job does when it is told to make room, and on a node that does not work."""
 
 import os
+import pickle
 import signal
 import tempfile
 import time
@@ -14,7 +15,7 @@ import yaml
 from genae import jobs, study
 from genae.experiment import load
 from genae.registry import MODELS
-from genae.rundir import read_json
+from genae.rundir import read_json, write_json
 
 
 @pytest.fixture
@@ -96,6 +97,58 @@ def test_a_step_that_takes_too_long_is_given_up_for_the_requeue(requeued, monkey
     with pytest.raises(SystemExit):
         work()
     assert requeued[0] - began < 10
+
+
+def again(work: jobs.Work, *arguments) -> jobs.Work:
+    """The object that SLURM starts when submitit has put the job back into the queue."""
+    return pickle.loads(pickle.dumps(work.checkpoint(*arguments))).function
+
+
+def test_a_job_whose_starts_keep_nothing_fails_rather_than_come_back_for_ever(run, monkeypatch):
+    monkeypatch.setattr(study, "work", lambda *_arguments: None)  # a slot that is over before the first checkpoint
+    runs = study.Folders(run.root).runs
+    runs.mkdir(parents=True)
+    work = jobs.Work()
+    for _ in range(jobs.MOST_IN_VAIN):
+        work([run.to_dict()], str(runs), None)
+        work = again(work, [run.to_dict()], str(runs), None)
+    with pytest.raises(jobs.RunFailed, match="timeout_min"):
+        work([run.to_dict()], str(runs), None)
+    (place,) = study.directories(run, runs)
+    assert "5 starts of this job in a row ended before anything was kept" in read_json(place.failure)["reason"]
+    jobs.Work()([run.to_dict()], str(runs), None)  # submitted anew, it may try again
+
+
+def test_a_job_that_gets_on_comes_back_as_often_as_it_needs(run, monkeypatch):
+    (place,) = study.directories(run, study.Folders(run.root).runs)
+    place.checkpoints.mkdir(parents=True)
+    images = iter(range(10, 10_000, 10))
+
+    def slot(*_arguments) -> None:
+        count = next(images)
+        if count % 30 == 0:  # two slots of three are lost
+            (place.checkpoints / f"{count:010d}.pt").touch()
+
+    monkeypatch.setattr(study, "work", slot)
+    work = jobs.Work()
+    for _ in range(10 * jobs.MOST_IN_VAIN):
+        work([run.to_dict()], str(place.path.parent), None)
+        work = again(work, [run.to_dict()], str(place.path.parent), None)
+
+
+def test_every_checkpoint_record_and_picture_counts_as_getting_on(run):
+    runs = study.Folders(run.root).runs
+    (place,) = study.directories(run, runs)
+    place.checkpoints.mkdir(parents=True)
+    seen = [study.kept(run, runs)]
+    for name in ("0000000010.pt", "0000000020.pt"):
+        (place.checkpoints / name).touch()
+        seen.append(study.kept(run, runs))
+    place.records.write_text('{"column": "mse", "value": 1.0}\n')
+    seen.append(study.kept(run, runs))
+    write_json(place.drawn, [{"name": "samples"}])
+    seen.append(study.kept(run, runs))
+    assert seen == sorted(set(seen))
 
 
 def test_a_node_without_the_gpu_that_was_asked_for_is_broken_and_the_run_says_which_node(run, monkeypatch):

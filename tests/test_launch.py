@@ -194,11 +194,12 @@ def watching(submitted, monkeypatch):
 
 def test_a_run_that_is_lost_is_submitted_again_until_that_is_in_vain(submitted, watching):
     run, runs, _ = submitted
-    status = study.directories(run, runs)[0].status
-    reached = [10, 20, 20, 20, 30, 30, 30, 30]  # images, after each submission; the third in vain is the last
-    again, said = watching(lambda count: write_json(status, {"images_seen": reached[count - 1]}))
-    assert again == ["slurm"] * 8
-    assert said == ["submitted again: gaussian/fashion-mnist/s0"] * 8
+    folder = study.directories(run, runs)[0].checkpoints
+    folder.mkdir()
+    reached = [10, 20, *[20] * 4, 30, *[30] * 5]  # images, after each submission; the fifth in vain is the last
+    again, said = watching(lambda count: (folder / f"{reached[count - 1]:010d}.pt").touch())
+    assert again == ["slurm"] * 12
+    assert said == ["submitted again: gaussian/fashion-mnist/s0"] * 12
 
 
 def test_a_watch_outlasts_a_queue_that_refuses_for_a_moment(watching):
@@ -207,8 +208,8 @@ def test_a_watch_outlasts_a_queue_that_refuses_for_a_moment(watching):
             raise ValueError("sbatch: error: QOSMaxSubmitJobPerUserLimit")
 
     again, said = watching(refused)
-    assert len(again) == 3
-    assert [line.partition(" gaussian")[0] for line in said] == [
+    assert len(again) == launcher.MOST_IN_VAIN
+    assert [line.partition(" gaussian")[0] for line in said[:3]] == [
         "could not submit again",
         "could not submit again",
         "submitted again:",
