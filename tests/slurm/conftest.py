@@ -39,7 +39,9 @@ class Project:
         self.cluster = cluster
         self.niceness = 5
         self.pace = folder.with_name(f"{folder.name}.pace")
-        self.environment = cluster.environment | {"GENAE_TEST_PACE": str(self.pace), "OMP_NUM_THREADS": "1"}
+        self.broken = folder.with_name(f"{folder.name}.broken")  # the names of nodes whose disks are
+        told = {"GENAE_TEST_PACE": str(self.pace), "GENAE_TEST_BROKEN": str(self.broken), "OMP_NUM_THREADS": "1"}
+        self.environment = cluster.environment | told
         (folder / "experiments").mkdir(parents=True)
         (folder / "setup.cfg").touch()
         shutil.copy(Path(__file__).with_name("paced.py"), folder)

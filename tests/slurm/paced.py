@@ -2,10 +2,12 @@
 
 While there is the file that GENAE_TEST_PACE names, with two numbers in it, every step from the first number of images on takes
 as many seconds as the second says: so a test is in time to interrupt training at the moment that it means, however fast the
-machine. The weights do not depend on it.
+machine. The weights do not depend on it. On a node that the file of GENAE_TEST_BROKEN names, no disk takes a file.
 """
 
+import errno
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +22,14 @@ from genae.objectives.automodulator import Automodulator
 from genae.objectives.objective import Terms, Update
 from genae.registry import OBJECTIVES
 from genae.schedule import Phase
+
+with suppress(FileNotFoundError):
+    if os.environ.get("SLURMD_NODENAME") in Path(os.environ["GENAE_TEST_BROKEN"]).read_text().split():
+
+        def no_file(**_options):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        tempfile.TemporaryFile = no_file
 
 Loss = Callable[[Autoencoder, Tensor, Phase, torch.Generator], Terms]
 

@@ -95,3 +95,21 @@ def test_a_run_whose_node_dies_goes_on_on_the_other(project, undisturbed):
     assert {before["NodeList"], after["NodeList"]} == {"node1", "node2"}
     assert project.states()["row/fashion-mnist/s0"]["state"] == "done"
     assert project.digests() == undisturbed()
+
+
+def test_a_node_that_is_broken_fails_the_run_and_is_left_out_when_it_is_retried(project, undisturbed):
+    project.write(IN_ONE_JOB | {"slurm_partition": "steady"})
+    project.broken.write_text("node1 node2")
+    project.launch()
+    project.until_idle()
+    [failed] = project.trainings()
+    [state] = project.states().values()
+    assert (state["state"], state["node"]) == ("failed", failed["NodeList"])
+    assert f"node {failed['NodeList']} cannot write" in state["reason"]
+    project.broken.write_text(failed["NodeList"])
+    project.genae("retry", "table")
+    project.until_done()
+    [again] = [job for job in project.trainings() if job["JobId"] != failed["JobId"]]
+    assert again["ExcNodeList"] == failed["NodeList"]
+    assert again["NodeList"] != failed["NodeList"]
+    assert project.digests() == undisturbed()
