@@ -108,7 +108,10 @@ def _put(aside: Path, target: Path, replace: bool) -> None:
 
 @contextlib.contextmanager
 def _taking_turns(target: Path) -> Iterator[bool]:
-    """Hold the lock of `target`, which dies with its holder. Yields whether there is one: some file systems have none."""
+    """Hold the lock of `target`, which dies with its holder. Yields whether there is one: some file systems have none.
+
+    Not shared_files.locked: where there are no locks it takes one held for two minutes for abandoned; a build may take hours.
+    """
     lock = target.parent / f".{target.name}.lock"
     with lock.open("a") as handle:
         try:
