@@ -109,7 +109,6 @@ class Making:
     code: Path
     queue: Mapping[str, slurm.Queued]
     dry: bool
-    told: list[tuple[RunDir, tuple[str, ...], str]] = field(default_factory=list)  # a directory, what for, by which job
 
     def arrays(self, todo: Sequence[RunSpec]) -> None:
         """Submit all that SLURM is to do for these runs: arrays of what is alike and waits for the same, in order."""
@@ -141,8 +140,10 @@ class Making:
                 jobs = self._submit("train", self._work(work, shape), shape, after)
                 for unit, job in zip(units, jobs, strict=True):
                     trained_by[unit.identity] = job
-                    self.told.extend((place, ("train",), job) for place in unit.directories(runs))
-                    self.told.extend((unit.directories(runs)[-1], ("measure",), job) for _ in range(at_once))
+                    for place in unit.directories(runs):
+                        self._tell(place, job, "train")
+                    if at_once:
+                        self._tell(unit.directories(runs)[-1], job, "measure")
                 if finished:
                     measured |= {unit.identity for unit in units}
                 if finished and not at_once:
@@ -177,11 +178,13 @@ class Making:
         executor = submitit.LocalExecutor(folder=self.folders.logs)
         executor.update_parameters(timeout_min=MINUTES_WITHOUT_LIMIT)
         values = [self._plain(run, self.cluster.resources(run.compute)) for run in todo]
+        gpus = os.environ.get("CUDA_VISIBLE_DEVICES")  # which submitit hides from what it starts
         with _in_code(self.code), _on_its_own():
-            job = executor.submit(Supervise(), values, self.there, str(self.folders.root), jobs)
+            job = executor.submit(Supervise(), values, self.there, str(self.folders.root), jobs, gpus)
         self.started.jobs.append(job.job_id)
         for run in todo:
-            self.told.extend((place, ("train", "measure"), job.job_id) for place in study.directories(run, self.folders.runs))
+            for place in study.directories(run, self.folders.runs):
+                self._tell(place, job.job_id, "train", "measure")
 
     def _measure(self, groups: Sequence[Sequence[RunSpec]], shape: Mapping[str, Any], after: str | None) -> None:
         """An array that measures runs, those of one group (equal but for their rows) in one job. One process is enough."""
@@ -189,7 +192,7 @@ class Making:
         shape |= {"gpus_per_node": 1} if "gpus_per_node" in shape else {}
         jobs = self._submit("measure", self._work([(group, None) for group in groups], shape), shape, after)
         for group, job in zip(groups, jobs, strict=True):
-            self.told.append((study.directories(group[0], self.folders.runs)[-1], ("measure",), job))
+            self._tell(study.directories(group[0], self.folders.runs)[-1], job, "measure")
 
     def _submit(self, kind: str, work: Sequence[tuple], shape: Mapping[str, Any], after: str | None) -> list[str]:
         """Submit calls as one array (one call: as a job) and return the jobs' ids; of a dry run, keep what sbatch would get."""
@@ -202,6 +205,8 @@ class Making:
         )
         path = f"export PYTHONPATH={shlex.quote(str(self.code))}${{PYTHONPATH:+:$PYTHONPATH}}"
         threads = f"export OMP_NUM_THREADS={given['cpus_per_task']}"
+        if given["nodes"] * given["tasks_per_node"] > 1:  # a process that fails alone leaves the others waiting for it
+            given["slurm_srun_args"] = ["--kill-on-bad-exit=1", *given.get("slurm_srun_args", ())]
         given |= {
             "name": f"genae-{kind}",
             "slurm_additional_parameters": flags,
@@ -219,30 +224,33 @@ class Making:
         )
         executor.update_parameters(**given)
         try:
-            with contextlib.redirect_stderr(io.StringIO()), executor.batch():  # what sbatch says is in the error
+            # What sbatch says is in the error.
+            with contextlib.redirect_stderr(io.StringIO()), _outside_a_job(), executor.batch():
                 jobs = [executor.submit(*call) for call in work]
             ids = [job.job_id for job in jobs]
         except (FailedSubmissionError, FailedJobError, subprocess.CalledProcessError) as error:
-            said = (str(error).strip() or "sbatch ended without a word").splitlines()[-1]
+            lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Try ")]
+            said = lines[-1] if lines else "sbatch ended without a word"
             raise ValueError(f"SLURM refused the jobs: {said}") from error
         self.started.jobs += ids
         return ids
 
-    def tell(self) -> None:
-        """Leave in each run directory which job it was given to."""
+    def _tell(self, place: RunDir, job: str, *kinds: str) -> None:
+        """Leave in a run directory which job it was given to, at once: what a launch that dies has submitted is known."""
+        if self.dry:
+            return
         slurm_jobs = self.cluster.cluster == "slurm"
-        for place, kinds, job in self.told:
-            said = {
-                "cluster": "slurm" if slurm_jobs else "local",
-                "job": job,
-                "host": socket.gethostname(),
-                "started": None if slurm_jobs else process_start(int(job)),
-                "submitted": time.time(),
-                "folder": str(self.folders.logs),
-                "launch": self.started.id,
-            }
-            place.path.mkdir(parents=True, exist_ok=True)
-            write_json(place.job, (read_json(place.job) or {}) | dict.fromkeys(kinds, said))
+        said = {
+            "cluster": "slurm" if slurm_jobs else "local",
+            "job": job,
+            "host": socket.gethostname(),
+            "started": None if slurm_jobs else process_start(int(job)),
+            "submitted": time.time(),
+            "folder": str(self.folders.logs),
+            "launch": self.started.id,
+        }
+        place.path.mkdir(parents=True, exist_ok=True)
+        write_json(place.job, (read_json(place.job) or {}) | dict.fromkeys(kinds, said))
 
     def _shape(self, run: RunSpec, excluded: set[str]) -> dict[str, Any]:
         """What sbatch is asked for a run, without nodes that were broken."""
@@ -280,9 +288,9 @@ def job_in_flight(directory: RunDir, kind: str, queue: Mapping[str, slurm.Queued
 
 
 def broken_nodes(todo: Iterable[RunSpec], runs: Path) -> set[str]:
-    """The nodes that were at fault where these runs failed last."""
+    """The nodes that were at fault where these runs failed, one after another."""
     failures = [read_json(place.failure) for run in todo for place in study.directories(run, runs)]
-    return {failure["node"] for failure in failures if failure and failure.get("broken_node")}
+    return {node for failure in failures if failure for node in failure.get("broken_nodes", ())}
 
 
 def _script(given: Mapping[str, Any], count: int, logs: Path) -> str:
@@ -301,6 +309,18 @@ def _in_parts(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
     """In parts that an array can hold."""
     for start in range(0, len(items), MOST_IN_AN_ARRAY):
         yield items[start : start + MOST_IN_AN_ARRAY]
+
+
+@contextlib.contextmanager
+def _outside_a_job() -> Iterator[None]:
+    """sbatch that is called in a job (salloc) does not pass on what that job was given; SLURM_CONF is the site's, and stays."""
+    of_a_job = ("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_")
+    names = [name for name in os.environ if name.startswith(of_a_job) and name != "SLURM_CONF"]
+    hidden = {name: os.environ.pop(name) for name in names} if "SLURM_JOB_ID" in os.environ else {}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 @contextlib.contextmanager

@@ -1,12 +1,16 @@
 """What a submitted job does: train, measure, or collect and redraw the report.
 
 A job is told to make room by SIGUSR2 (preemption, or its time is nearly up): it finishes the step, writes a checkpoint, and
-leaves it to submitit to put it back into the queue, where it goes on exactly. SIGTERM (cancelled) is the same without a return.
+leaves it to submitit to put it back into the queue, where it goes on exactly. SIGTERM is the same where SLURM still has the job
+for running (a preemption with a time of grace); where not, it was cancelled, and does not return.
 """
 
 import contextlib
+import errno
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,11 +21,12 @@ from typing import Any
 
 from submitit.helpers import Checkpointable
 
-from genae import report, study, workers
+from genae import report, slurm, study, workers
 from genae.experiment import Asked, import_modules
 from genae.rundir import this_job
+from genae.shared_files import patiently
 from genae.spec import RunSpec
-from genae.stop import Stop
+from genae.stop import Interrupted, Stop
 
 PATIENCE_SECONDS = 30.0  # with a step or a metric, after SIGUSR2; what it cost is then done again
 MOST_IN_VAIN = 5  # starts of a job, or submissions of a run, one after another, from which nothing is kept
@@ -94,8 +99,16 @@ class Collect(Checkpointable):
 class Supervise:
     """What `genae launch` leaves running on this machine: workers for the runs, and when they have ended, a `Collect`."""
 
-    def __call__(self, todo: Sequence[Mapping[str, Any]], asked: Asked, root: str, jobs: int | None) -> None:
-        """jobs: how many workers; as workers.start_local takes it. SIGTERM stops them where they can go on from."""
+    def __call__(
+        self, todo: Sequence[Mapping[str, Any]], asked: Asked, root: str, jobs: int | None, gpus: str | None = None
+    ) -> None:
+        """jobs: how many workers; as workers.start_local takes it.  gpus: CUDA_VISIBLE_DEVICES of whoever launched.
+
+        SIGTERM stops the workers where they can go on from.
+        """
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+        if gpus is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpus
         folders, specs = study.Folders(Path(root)), [RunSpec.from_dict(values) for values in todo]
         with Stop().on_signals(signal.SIGTERM) as stop:
             started = workers.start_local(folders, specs, jobs, time.time())
@@ -106,20 +119,31 @@ class Supervise:
 
 
 def check_node(todo: Sequence[RunSpec], runs: Path) -> None:
-    """Raise BrokenNode where the GPU that was asked for does not compute, or a disk that is needed does not take a file."""
+    """Raise BrokenNode where the GPU that was asked for does not compute, or a disk that is needed does not take a file.
+
+    Raises RunFailed where the runs' own folder is full: it is so on every node.
+    """
     here = this_job()["node"]
     for folder in (runs, Path(tempfile.gettempdir())):
-        try:
+
+        def write(folder: Path = folder) -> None:
             with tempfile.TemporaryFile(dir=folder) as file:
                 file.write(b"genae")
                 file.flush()
                 os.fsync(file.fileno())
+
+        try:
+            patiently(write, folder)
         except OSError as error:
+            if folder == runs and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise RunFailed(f"nothing more can be written to {folder}: {error}") from error
             raise BrokenNode(f"node {here} cannot write to {folder}: {error}") from error
     if any(run.compute.device != "cpu" and (run.compute.gpus or run.compute.device != "auto") for run in todo):
         import torch
 
         try:
+            if torch.cuda.device_count():  # each process its own, of those that all of a node may see
+                torch.cuda.set_device(int(os.environ.get("SLURM_LOCALID", 0)) % torch.cuda.device_count())
             ones = torch.ones(64, 64, device="cuda")
             if float((ones @ ones).sum()) != 64.0**3:
                 raise BrokenNode(f"the GPU of node {here} computes wrongly")
@@ -131,9 +155,10 @@ def check_node(todo: Sequence[RunSpec], runs: Path) -> None:
 
 @contextlib.contextmanager
 def room_to_be_made(left: Callable[[], Any]) -> Iterator[Stop]:
-    """A Stop for the work of a job. Where SIGUSR2 asked, submitit requeues once the work has stopped, or patience ends.
+    """A Stop for the work of a job. Where a signal asked, submitit requeues once the work has stopped, or patience ends.
 
-    left: whether there is anything to come back for.
+    left: whether there is anything to come back for. Raises Interrupted where there is and the job was cancelled: whatever
+    waits for its success must not begin.
     """
     asked = False
 
@@ -143,7 +168,10 @@ def room_to_be_made(left: Callable[[], Any]) -> Iterator[Stop]:
         signal.setitimer(signal.ITIMER_REAL, PATIENCE_SECONDS)
 
     def lose_patience(_number: int, frame: FrameType | None) -> None:
-        requeue(signal.SIGUSR2, frame)  # which ends this process
+        try:
+            requeue(signal.SIGUSR2, frame)  # which ends this process
+        except subprocess.CalledProcessError as error:  # not the fault of the run in the middle of whose step we are
+            sys.exit(f"SLURM did not take the job back into the queue: {error}")
 
     with Stop().on_signals(signal.SIGTERM) as stop:
         requeue = signal.signal(signal.SIGUSR2, ask)  # submitit's own answer to it
@@ -154,5 +182,15 @@ def room_to_be_made(left: Callable[[], Any]) -> Iterator[Stop]:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
             signal.signal(signal.SIGUSR2, requeue)
-    if asked and left():
+    if not (stop.requested and left()):
+        return
+    if asked or _is_running():
         requeue(signal.SIGUSR2, None)
+    else:
+        raise Interrupted("it was cancelled; what it has done is kept")
+
+
+def _is_running() -> bool:
+    """Whether SLURM has this job for running. Of a preempted one it does until the time of grace is over."""
+    job = (slurm.queue() or {}).get(this_job()["job"] or "")
+    return job is not None and job.state == "RUNNING"

@@ -76,7 +76,6 @@ def launch(
                 slurm.cancel(started.jobs)
             raise
         if not dry:
-            making.tell()
             kept = {**asdict(asked), "cluster": name, "snapshot": code.name, "time": time.time(), "jobs": started.jobs}
             (folders.runs / "launches").mkdir(exist_ok=True)
             write_json(folders.runs / "launches" / f"{started.id}.json", {"table": experiment.table, **kept})

@@ -319,12 +319,13 @@ def _do(task: Task, runs: Path, stop: Stop, group: "Group | None") -> None:
 
 
 def keep_failure(directory: RunDir, error: Exception, *, broken_node: bool = False) -> None:
-    """Keep why work in a run directory failed. broken_node: the machine is at fault, and another may be tried."""
+    """Keep why work in a run directory failed. broken_node: the machine is at fault, as others may have been before it."""
     directory.path.mkdir(parents=True, exist_ok=True)
     reason = f"{type(error).__name__}: {error}".splitlines()[0]
     text = "".join(traceback.format_exception(error))
-    kept = {"time": time.time(), "reason": reason, "traceback": text, "broken_node": broken_node} | this_job()
-    write_json(directory.failure, kept)
+    job = this_job()
+    broken = [*(read_json(directory.failure) or {}).get("broken_nodes", ()), job["node"]] if broken_node else []
+    write_json(directory.failure, {"time": time.time(), "reason": reason, "traceback": text, "broken_nodes": broken} | job)
 
 
 def _answers(record: Mapping[str, Any], column: Column) -> bool:

@@ -3,6 +3,7 @@
 import os
 import pickle
 import signal
+import subprocess
 import tempfile
 import time
 from dataclasses import replace
@@ -12,10 +13,11 @@ import pytest
 import torch
 import yaml
 
-from genae import jobs, study
+from genae import jobs, slurm, study
 from genae.experiment import load
 from genae.registry import MODELS
 from genae.rundir import read_json, write_json
+from genae.stop import Interrupted
 
 
 @pytest.fixture
@@ -77,11 +79,42 @@ def test_a_job_that_is_done_when_told_to_make_room_does_not_come_back(requeued):
     assert not requeued
 
 
-def test_a_job_that_is_cancelled_stops_and_does_not_come_back(requeued):
-    with jobs.room_to_be_made(lambda: True) as stop:
-        me(signal.SIGTERM)
-        assert stop.requested
-    assert not requeued
+@pytest.mark.parametrize(("state", "returns"), [("RUNNING", True), ("COMPLETING", False), (None, False)])
+def test_a_job_told_by_sigterm_alone_comes_back_if_it_was_preempted_and_not_if_it_was_cancelled(
+    requeued, monkeypatch, state, returns
+):
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    monkeypatch.setattr(slurm, "queue", lambda: {"12": slurm.Queued(state, "node1", None)} if state else None)
+
+    def work() -> None:
+        with jobs.room_to_be_made(lambda: True) as stop:
+            me(signal.SIGTERM)
+            assert stop.requested
+
+    with pytest.raises(SystemExit if returns else Interrupted):  # what waits for the job's success does not begin
+        work()
+    assert len(requeued) == returns
+
+
+def test_a_requeue_that_slurm_refuses_in_the_middle_of_a_step_is_not_the_runs_failure(monkeypatch):
+    def refuse(*_arguments) -> None:
+        raise subprocess.CalledProcessError(1, ["scontrol", "requeue", "12"])
+
+    monkeypatch.setattr(jobs, "PATIENCE_SECONDS", 0.1)
+    before = signal.signal(signal.SIGUSR2, refuse)
+    began = time.monotonic()
+
+    def work() -> None:
+        with jobs.room_to_be_made(lambda: True):
+            me(signal.SIGUSR2)
+            while time.monotonic() < began + 20:
+                pass
+
+    try:
+        with pytest.raises(SystemExit, match="did not take the job back"):
+            work()
+    finally:
+        signal.signal(signal.SIGUSR2, before)
 
 
 def test_a_step_that_takes_too_long_is_given_up_for_the_requeue(requeued, monkeypatch):
@@ -165,8 +198,12 @@ def test_a_node_without_the_gpu_that_was_asked_for_is_broken_and_the_run_says_wh
         jobs.Work()([on_gpu.to_dict()], str(runs), 0)
     (place,) = study.directories(run, runs)
     failure = read_json(place.failure)
-    assert failure["broken_node"]
+    assert failure["broken_nodes"] == ["node7"]
     assert failure["node"] == "node7"
+    monkeypatch.setenv("SLURMD_NODENAME", "node8")
+    with pytest.raises(jobs.BrokenNode, match="node8"):
+        jobs.Work()([on_gpu.to_dict()], str(runs), 0)
+    assert read_json(place.failure)["broken_nodes"] == ["node7", "node8"]  # neither is tried again
 
 
 def test_a_node_whose_disk_takes_no_file_is_broken(run, monkeypatch, tmp_path):

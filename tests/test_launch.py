@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from genae import launcher, slurm, study
+from genae import arrays, launcher, slurm, study
 from genae.arrays import units_of
 from genae.experiment import Asked, load
 from genae.registry import MODELS
@@ -161,8 +161,8 @@ def test_a_job_whose_turn_will_never_come_is_not_under_way(submitted):
 def test_a_broken_node_is_left_out_when_its_runs_are_submitted_again(submitted, monkeypatch):
     run, runs, _ = submitted
     place = study.directories(run, runs)[0]
+    monkeypatch.setenv("SLURMD_NODENAME", "node7")
     study.keep_failure(place, RuntimeError("no GPU"), broken_node=True)
-    write_json(place.failure, read_json(place.failure) | {"node": "node7"})
     monkeypatch.setattr(slurm, "queue", dict)
     found = dry(run.root / "experiments" / "table.yaml", "compute.slurm_exclude=node1")
     assert {one.get("exclude") for one in found if one["job-name"] == "genae-train"} == {"node1", "node1,node7"} - {"node1"}
@@ -225,6 +225,24 @@ def test_a_failure_is_submitted_again_only_where_the_node_was_at_fault(submitted
     kept = read_json(place.failure)
     write_json(place.failure, kept | {"node": "node7", "time": kept["time"] + 3600})  # since the watch began
     assert len(watching(lambda count: None)[0]) == (launcher.MOST_IN_VAIN if broken_node else 0)
+
+
+def test_what_a_job_was_given_is_not_passed_on_to_the_jobs_launched_in_it(monkeypatch):
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm/slurm.conf")
+    monkeypatch.setenv("SLURM_MEM_PER_CPU", "400")
+    with arrays._outside_a_job():
+        assert os.environ["SLURM_MEM_PER_CPU"] == "400"  # a default of the user's, or the site's
+        monkeypatch.setenv("SLURM_JOB_ID", "12")
+        with arrays._outside_a_job():
+            assert {name for name in os.environ if name.startswith("SLURM")} == {"SLURM_CONF"}
+    assert os.environ["SLURM_MEM_PER_CPU"] == "400"
+
+
+def test_processes_of_one_run_end_together(tmp_path):
+    rows = {"row": {"stages": {"autoencoder": vae()}, "compute": {"gpus": 2, "device": "cpu"}}}
+    path = experiment(tmp_path, rows)
+    train, *_ = launcher.launch(Asked(str(path)), "slurm", dry=True).scripts
+    assert "--kill-on-bad-exit=1" in train
 
 
 def test_an_edit_after_the_launch_does_not_reach_the_snapshot(tmp_path):

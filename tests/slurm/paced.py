@@ -27,7 +27,7 @@ with suppress(FileNotFoundError):
     if os.environ.get("SLURMD_NODENAME") in Path(os.environ["GENAE_TEST_BROKEN"]).read_text().split():
 
         def no_file(**_options):
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))  # how a disk with errors is mounted
 
         tempfile.TemporaryFile = no_file
 
