@@ -207,7 +207,7 @@ class _Speed:
         return self._once(self._costs, run, index, lambda shape: count_stage(run, index, shape))
 
     def steps(self, run: RunSpec, index: int, cost: "StageCost") -> tuple[list[float], str] | str:
-        """Seconds of a step of each phase on one device, and where they come from; or why that cannot be told."""
+        """Seconds of a step of each phase on the GPUs of a run, and where they come from; or why that cannot be told."""
         if self.gpu:
             return [self._estimate(step, run, index) for step in cost.steps], "estimated"
         from genae.step_cost import time_stage
@@ -215,10 +215,11 @@ class _Speed:
         timing = self._once(self._timings, run, index, lambda shape: time_stage(run, index, shape, cost, self.seconds))
         if isinstance(timing, str):
             return timing
+        seconds = [second / (run.compute.gpus or 1) for second in timing.seconds]  # measured on one
         largest = cost.steps[timing.timed - 1].resolution if timing.timed else None
         if timing.timed == len(cost.steps):
-            return list(timing.seconds), "measured"
-        return list(timing.seconds), f"measured to {largest}x{largest}, by FLOPs beyond"
+            return seconds, "measured"
+        return seconds, f"measured to {largest}x{largest}, by FLOPs beyond"
 
     def _estimate(self, step: "StepCost", run: RunSpec, index: int) -> float:
         import torch
@@ -232,7 +233,8 @@ class _Speed:
                 for allowed in (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
             )
         computed = (step.conv_flops / convolutions + step.matmul_flops / products) / 1e12 / self.utilisation
-        return max(computed, step.operations * SECONDS_PER_OPERATION)
+        # Processes share the arithmetic of a step; each of them issues all its operations.
+        return max(computed / (run.compute.gpus or 1), step.operations * SECONDS_PER_OPERATION)
 
     def _once(self, known: dict[str, Any], run: RunSpec, index: int, look: Callable[[Sequence[int]], Any]) -> Any:
         from genae.data.sizes import shape_of
@@ -282,7 +284,7 @@ def _stage(
         return StagePlan(**{"problem": cost if isinstance(cost, str) else found} | plan)
     else:
         steps, plan["source"] = found
-        per_image = [second / step.batch_size / gpus for second, step in zip(steps, cost.steps, strict=True)]
+        per_image = [second / step.batch_size for second, step in zip(steps, cost.steps, strict=True)]
         rate = functools.partial(seconds_from, starts=stage.schedule.starts, total=total, per_image=per_image)
     whole = rate(0)
     return StagePlan(**plan, seconds=whole, images_per_second=total / whole, gpu_seconds=gpus * sum(map(rate, begun)))
@@ -352,7 +354,11 @@ def _notes(rows: Sequence[RowPlan], gpu: str | None) -> list[str]:
                 by_flops.setdefault(stage.source, []).append(row.row)
     notes += [f"{source}: {', '.join(dict.fromkeys(names))}" for source, names in by_flops.items()]
     if any(row.gpus > 1 for row in rows):
-        notes.append("runs on several GPUs are taken to share their work without loss")
+        notes.append(
+            "runs on several GPUs are taken to share their arithmetic without loss; each GPU waits for every operation"
+            if gpu
+            else "runs on several GPUs are taken to share their work without loss"
+        )
     if gpu:
         large = [row.row for row in rows if (row.whole.memory_bytes or 0) > 1e9 * GPUS[gpu].memory]
         if large:

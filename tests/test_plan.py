@@ -158,6 +158,23 @@ def test_an_estimate_is_flops_over_the_share_of_the_peak_but_no_quicker_than_its
     assert speed._estimate(replace(step, conv_flops=0, matmul_flops=0), run, 0) == pytest.approx(100 * 5e-6)
 
 
+def test_several_gpus_share_the_arithmetic_of_a_step_and_each_issues_all_operations(growing):
+    (run,) = growing.runs
+    several = replace(run, compute=replace(run.compute, gpus=8))
+    speed = plan._Speed([several], "h100", None, 0.25, 1.0)
+    step = step_cost.StepCost(16, 8, conv_flops=3e15, matmul_flops=1e15, operations=100, fixed_bytes=0, peak_bytes=0)
+    assert speed._estimate(step, several, 0) == pytest.approx((3000 / 494.7 + 1000 / 66.9) / 0.25 / 8)
+    assert speed._estimate(replace(step, conv_flops=0, matmul_flops=0), several, 0) == pytest.approx(100 * 5e-6)
+
+    # As small as these networks are, they wait for their operations: eight GPUs are no faster, and cost eight times as much.
+    alone, shared = (
+        plan.make(replace(growing, runs=(one,)), study.Folders(growing.root), gpu="h100").rows[0].whole
+        for one in (run, several)
+    )
+    assert shared.seconds == pytest.approx(alone.seconds)
+    assert shared.gpu_seconds == pytest.approx(8 * alone.gpu_seconds)
+
+
 def test_a_given_pace_is_that_of_every_run_on_all_its_gpus(growing):
     several = replace(growing, runs=tuple(replace(run, compute=replace(run.compute, gpus=4)) for run in growing.runs))
     (row,) = plan.make(several, study.Folders(growing.root), images_per_second=100).rows
