@@ -30,8 +30,8 @@ def asked_for(experiment: str, overrides: list[str] | None, scale: str | None, r
     return Asked(
         experiment=experiment,
         scale=scale,
-        rows=tuple(split(rows)) if rows else None,
-        seeds=tuple(integer(seed) for seed in split(seeds)) if seeds else None,
+        rows=None if rows is None else tuple(split(rows, "--rows")),
+        seeds=None if seeds is None else tuple(integer(seed) for seed in split(seeds, "--seeds")),
         overrides=tuple(overrides or ()),
     )
 
@@ -40,8 +40,12 @@ def load(experiment: str, overrides: list[str] | None, scale: str | None, rows: 
     return asked_for(experiment, overrides, scale, rows, seeds).chosen()
 
 
-def split(names: str | None) -> list[str] | None:
-    return [name.strip() for name in names.split(",")] if names else None
+def split(names: str, option: str) -> list[str]:
+    """Names separated by commas. Raises ValueError for an empty one, as an unset variable of a shell leaves it."""
+    found = [name.strip() for name in names.split(",")]
+    if not all(found):
+        raise ValueError(f"{option} takes names separated by commas, not {names!r}")
+    return found
 
 
 def integer(text: str) -> int:

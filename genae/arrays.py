@@ -279,12 +279,15 @@ class Making:
 def job_in_flight(directory: RunDir, kind: str, queue: Mapping[str, slurm.Queued]) -> str | None:
     """The job that was submitted to "train" or "measure" in a run directory, if it waits or works."""
     job = (read_json(directory.job) or {}).get(kind)
-    if not job:
-        return None
+    return job["job"] if job and in_flight(job, queue) else None
+
+
+def in_flight(job: Mapping[str, Any], queue: Mapping[str, slurm.Queued]) -> bool:
+    """Whether a job, as job.json has it, waits or works."""
     if job["cluster"] == "slurm":
         queued = queue.get(job["job"])
-        return job["job"] if queued and queued.reason != slurm.NEVER else None
-    return job["job"] if job["host"] == socket.gethostname() and is_running(int(job["job"]), job["started"]) else None
+        return queued is not None and queued.reason != slurm.NEVER
+    return job["host"] == socket.gethostname() and is_running(int(job["job"]), job["started"])
 
 
 def broken_nodes(todo: Iterable[RunSpec], runs: Path) -> set[str]:

@@ -77,7 +77,7 @@ def evaluate(
 
     chosen = load(experiment, overrides, scale, rows, seeds)
     folders = study.Folders(chosen.root)
-    only = split(columns)
+    only = None if columns is None else split(columns, "--columns")
     for name in only or ():
         if name not in chosen.columns:
             from genae.registry import suggestion

@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -37,7 +38,11 @@ def launch(
     began = time.time()
     started = _launch(asked, cluster, jobs=jobs, dry=dry_run)
     if watch and not dry_run:
-        launcher.stay(asked, cluster, began, lambda text: console.print(text, markup=False, soft_wrap=True), jobs)
+        try:
+            launcher.stay(asked, cluster, began, lambda text: console.print(text, markup=False, soft_wrap=True), jobs)
+        except KeyboardInterrupt:
+            print(f"no longer watching; the jobs go on, and `genae cancel {quote(experiment)}` ends them", file=sys.stderr)
+            raise
         end(asked, [*started.submitted, *started.in_flight], began)
 
 
@@ -60,10 +65,16 @@ def cancel(experiment: Experiment, rows: Rows = None, seeds: Seeds = None) -> No
     """Cancel the jobs of an experiment's runs. What they have done stays; launching again goes on from there."""
     from genae import launcher
 
-    cancelled = launcher.cancel(*launcher.asked_last(asked_for(experiment, None, None, rows, seeds)))
-    console.print(
-        f"cancelled {len(cancelled)} jobs: {', '.join(cancelled)}" if cancelled else "nothing was under way", markup=False
-    )
+    asked = asked_for(experiment, None, None, rows, seeds)
+    launcher.asked_last(asked)  # or say that it never was
+    ended, needed = launcher.cancel(asked)
+    count = f"{len(ended)} job{'s'[: len(ended) > 1]}"
+    if ended or not needed:
+        console.print(
+            f"cancelled {count}: {', '.join(ended)}" if ended else "nothing was under way", markup=False, soft_wrap=True
+        )
+    for job, names in needed.items():
+        console.print(f"job {job} goes on: {', '.join(names)} needs it too", markup=False, soft_wrap=True)
 
 
 @app.command("status")
@@ -86,7 +97,7 @@ def show_status(
         sys.stdout.write(json.dumps([state.to_dict() for state in states], indent=1) + "\n")
     elif why_none:
         console.print(why_none, soft_wrap=True, markup=False)
-    elif watch and console.is_terminal:
+    elif watch:
         states = status.watch(lambda: status.read(runs, table), console)
     else:
         status.show(states, console)
@@ -190,7 +201,7 @@ def _launch(asked, cluster: str, *, only=None, jobs: int | None = None, dry: boo
     if started.submitted:
         count = len(started.submitted)
         console.print(f"submitted {count} run{'s'[: count > 1]} to {cluster}: jobs {', '.join(started.jobs)}", soft_wrap=True)
-        console.print(f"genae status {asked.experiment} shows where they are", markup=False, soft_wrap=True)
+        console.print(f"genae status {quote(asked.experiment)} shows where they are", markup=False, soft_wrap=True)
     elif not started.in_flight:
         console.print("nothing to submit", markup=False)
     return started

@@ -90,7 +90,8 @@ class Collect(Checkpointable):
 
     def __call__(self, asked: Asked, root: str) -> None:
         """asked: of the experiment's file in the code's snapshot.  root: of the project that the results belong to."""
-        experiment = replace(asked.shown(), root=Path(root))
+        there = asked.shown()
+        experiment = replace(there, root=Path(root), path=Path(root) / there.path.relative_to(there.root))
         for note in study.collect(experiment, study.Folders(experiment.root)):
             print(note)
         report.redraw(experiment)

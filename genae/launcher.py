@@ -5,23 +5,25 @@ and launching again submits what is neither done nor under way. On this machine 
 and collects when they have ended.
 """
 
+import contextlib
 import json
 import os
 import signal
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from genae import cluster as clusters
 from genae import slurm, snapshot, study
-from genae.arrays import Launch, Making, broken_nodes, job_in_flight
-from genae.cluster import Cluster
+from genae.announced import Announced, announced
+from genae.arrays import Launch, Making, broken_nodes, in_flight, job_in_flight
 from genae.experiment import Asked, find, project_root
 from genae.jobs import MOST_IN_VAIN
-from genae.rundir import locked, read_json, write_json
+from genae.rundir import RunDir, locked, read_json, write_json
 from genae.spec import RunSpec
 from genae.yaml_source import read
 
@@ -51,12 +53,20 @@ def launch(
     experiment = asked.chosen()
     folders = study.Folders(experiment.root)
     folders.logs.mkdir(parents=True, exist_ok=True)
-    with locked(folders.runs / ".launching"):  # the second of two launches finds what the first has submitted
-        queue = (slurm.queue() or {}) if dry else _queue(cluster)
+    # The second of two launches finds what the first has submitted.
+    with locked(folders.runs / ".launching"), _hangup_interrupts():
+        queue = (slurm.queue() or {}) if dry else _queue() if cluster.cluster == "slurm" else {}
         todo = study.outstanding(experiment, folders)
         busy = [run for run in todo if is_in_flight(run, folders.runs, queue)]
         todo = [run for run in todo if run not in busy and (not only or only(run, folders.runs))]
         started = Launch(f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}", todo, busy)
+        started.warnings += [
+            f"{study.name_of(run)} is under way without {', '.join(more)}: launch again once it has ended"
+            for run in busy
+            if (more := _not_announced(run, folders.runs))
+        ]
+        if not dry:
+            study.announce(busy, folders.runs)
         if not todo:
             return started
         check_data(todo)
@@ -71,7 +81,7 @@ def launch(
             slurm.cancel(stale if cluster.cluster == "slurm" else ())  # they wait for training that is gone
         try:
             making.arrays(todo) if cluster.cluster == "slurm" else making.supervisor(todo, jobs)
-        except BaseException:  # SLURM refused a part, or somebody pressed Ctrl-C: the rest alone is of no use
+        except BaseException:  # SLURM refused a part, or a person, or the end of their session, interrupts: no part is of use
             if not dry and cluster.cluster == "slurm":
                 slurm.cancel(started.jobs)
             raise
@@ -99,6 +109,7 @@ def stay(asked: Asked, name: str, began: float, tell: Callable[[str], None], job
             idle = [run for run in todo if not is_in_flight(run, folders.runs, queue)]
             failed = [run for run in idle if study.failure_since(run, folders.runs, began)]
             lost = [run for run in idle if run not in failed or broken_nodes([run], folders.runs)]
+            lost = [run for run in lost if not _was_cancelled(run, folders.runs)]
             for run in lost:
                 kept.setdefault(study.name_of(run), []).append(study.kept(run, folders.runs))
             lost = [run for run in lost if kept[study.name_of(run)].count(kept[study.name_of(run)][-1]) <= MOST_IN_VAIN]
@@ -110,6 +121,9 @@ def stay(asked: Asked, name: str, began: float, tell: Callable[[str], None], job
                 except ValueError as error:  # SLURM refuses, or does not answer just now
                     tell(f"could not submit again {names}: {error}")
             elif len(idle) == len(todo):
+                if given_up := [run for run in idle if run not in failed]:
+                    names = ", ".join(map(study.name_of, given_up))
+                    tell(f"left at that: {names} (cancelled, or lost {MOST_IN_VAIN} times at the same place; see `genae logs`)")
                 return
         time.sleep(LOOK_EVERY_SECONDS)
 
@@ -119,31 +133,52 @@ def asked_last(asked: Asked) -> tuple[Asked, str]:
 
     Raises ValueError where it was never launched.
     """
-    path = find(asked.experiment)
-    table, root = read(path).get("table"), project_root(path)
-    folder = study.Folders(root).runs / "launches"
-    kept = [read_json(one) for one in sorted(folder.glob("*.json"), reverse=True)]
+    table, runs = _table_of(asked)
+    kept = [read_json(one) for one in sorted((runs / "launches").glob("*.json"), reverse=True)]
     last = next((one for one in kept if one["table"] == table), None)
     if not last:
         raise ValueError(f"{table} was not launched from here; `genae launch {asked.experiment}` does")
-    return replace(asked, scale=last["scale"], overrides=tuple(last["overrides"])), last["cluster"]
+    launched = {one.seed for one in announced(runs) if (one.table, one.scale) == (table, last["scale"])}
+    seeds = asked.seeds or tuple(sorted(launched)) or None
+    return replace(asked, scale=last["scale"], seeds=seeds, overrides=tuple(last["overrides"])), last["cluster"]
 
 
-def cancel(asked: Asked, name: str) -> list[str]:
-    """Cancel the jobs, on the cluster called `name`, that work on or wait for these runs. Returns their ids."""
-    experiment = asked.chosen()
-    runs = study.Folders(experiment.root).runs
-    queue = _queue(clusters.find(name))
-    places = [place for run in experiment.runs for place in study.directories(run, runs)]
-    found: dict[str, str] = {}
-    for place in places:
-        for kind in ("train", "measure"):
-            if job := job_in_flight(place, kind, queue):
-                found[job] = read_json(place.job)[kind]["cluster"]
-    slurm.cancel([job for job, where in found.items() if where == "slurm"])
-    for job in (job for job, where in found.items() if where == "local"):
+def cancel(asked: Asked) -> tuple[list[str], dict[str, list[str]]]:
+    """Cancel the jobs that work on or wait for runs of an experiment's table, all of them or those of some rows and seeds.
+
+    It goes by what run directories tell, whatever the experiment's file says by now. Returns the ids of the jobs; and of those
+    left alone, because other runs that are under way need them too, {id: names of these}.
+    """
+    table, runs = _table_of(asked)
+    every = announced(runs)
+    submitted = [job for one in every for job in one.jobs if job]
+    queue = _queue() if any(job["cluster"] == "slurm" for job in submitted) else {}
+
+    def alive(one: Announced) -> dict[str, Mapping[str, Any]]:
+        return {job["job"]: job for job in one.jobs if job and in_flight(job, queue)}
+
+    def is_meant(one: Announced) -> bool:
+        return one.table == table and (not asked.rows or one.row in asked.rows) and (not asked.seeds or one.seed in asked.seeds)
+
+    found: dict[str, Mapping[str, Any]] = {}
+    needed: dict[str, list[str]] = {}
+    for one in every:
+        if is_meant(one):
+            found |= alive(one)
+        elif one.jobs[-1] and in_flight(one.jobs[-1], queue):
+            for job in alive(one):
+                needed.setdefault(job, []).append(one.name)
+    ended = [job for job in found if job not in needed]
+    slurm.cancel([job for job in ended if found[job]["cluster"] == "slurm"])
+    for job in (job for job in ended if found[job]["cluster"] == "local"):
         os.kill(int(job), signal.SIGTERM)  # to submitit's controller, which passes it on
-    return sorted(found)
+    for path in {path for one in every if is_meant(one) for path in (*one.paths, one.last)}:
+        place = RunDir(path)
+        kinds = read_json(place.job) or {}
+        marked = {kind: job | {"cancelled": True} for kind, job in kinds.items() if job["job"] in ended}
+        if marked:
+            write_json(place.job, kinds | marked)
+    return sorted(ended), {job: names for job, names in needed.items() if job in found}
 
 
 def is_in_flight(run: RunSpec, runs: Path, queue: Mapping[str, slurm.Queued]) -> bool:
@@ -159,14 +194,49 @@ def is_in_flight(run: RunSpec, runs: Path, queue: Mapping[str, slurm.Queued]) ->
 
 
 def was_tried(run: RunSpec, runs: Path) -> bool:
-    """Whether the run, or a stage that it needs, has failed, or was submitted."""
-    return any(place.failure.exists() or place.job.exists() for place in study.directories(run, runs))
+    """Whether the run was taken on, and it or a stage that it needs has failed or was submitted."""
+    places = study.directories(run, runs)
+    mine = any((row["table"], row["row"]) == (run.table, run.row) for row in read_json(places[-1].rows) or [])
+    return mine and any(place.failure.exists() or place.job.exists() for place in places)
 
 
-def _queue(cluster: Cluster) -> Mapping[str, slurm.Queued]:
-    """SLURM's queue; of a cluster that has none, {}. Raises ValueError where SLURM does not answer, asked several times."""
-    if cluster.cluster != "slurm":
-        return {}
+def _was_cancelled(run: RunSpec, runs: Path) -> bool:
+    """Whether a job that had the run, or a part of it, was ended by `cancel`."""
+    return any(job.get("cancelled") for place in study.directories(run, runs) for job in (read_json(place.job) or {}).values())
+
+
+def _not_announced(run: RunSpec, runs: Path) -> list[str]:
+    """Columns of a run that its directory does not know of: its jobs were submitted without."""
+    known = {column for row in read_json(study.directories(run, runs)[-1].rows) or [] for column in row["columns"]}
+    return [column.id for column in run.columns if column.id not in known]
+
+
+def _table_of(asked: Asked) -> tuple[str, Path]:
+    """The table of an experiment, and its project's folder of runs; the file's rows are not resolved."""
+    path = find(asked.experiment)
+    return read(path).get("table"), study.Folders(project_root(path)).runs
+
+
+@contextlib.contextmanager
+def _hangup_interrupts() -> Iterator[None]:
+    """A terminal that is gone, and SIGTERM, are as a Ctrl-C meanwhile."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGHUP, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _queue() -> Mapping[str, slurm.Queued]:
+    """SLURM's queue. Raises ValueError where it does not answer, asked several times."""
     for _ in range(ASK_AGAIN):
         queue = slurm.queue()
         if queue is not None:

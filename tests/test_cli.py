@@ -187,6 +187,7 @@ def test_report_redraws_from_records_alone(project):
         (["run", "tiny", "--rows", "wyde"], "it has no row 'wyde'; did you mean 'wide'?"),
         (["run", "tiny", "--scale", "huge"], "it has no scale 'huge'"),
         (["run", "tiny", "--seeds", "one"], "--seeds takes whole numbers separated by commas, not 'one'"),
+        (["run", "tiny", "--rows", ""], "--rows takes names separated by commas, not ''"),
         (["run", "tiny", "model.latent_dims=3"], "latent_dim"),
         (["evaluate", "tiny", "--columns", "msee"], "unknown column 'msee'; did you mean 'mse'?"),
         (["data", "prepare", "mnistt", "--source", "."], "did you mean 'mnist'?"),

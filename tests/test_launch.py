@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from genae import arrays, launcher, slurm, study
+from genae.announced import announced
 from genae.arrays import units_of
 from genae.experiment import Asked, load
 from genae.registry import MODELS
@@ -199,7 +200,8 @@ def test_a_run_that_is_lost_is_submitted_again_until_that_is_in_vain(submitted, 
     reached = [10, 20, *[20] * 4, 30, *[30] * 5]  # images, after each submission; the fifth in vain is the last
     again, said = watching(lambda count: (folder / f"{reached[count - 1]:010d}.pt").touch())
     assert again == ["slurm"] * 12
-    assert said == ["submitted again: gaussian/fashion-mnist/s0"] * 12
+    assert said[:-1] == ["submitted again: gaussian/fashion-mnist/s0"] * 12
+    assert said[-1].startswith("left at that: gaussian/fashion-mnist/s0 (cancelled, or lost 5 times")
 
 
 def test_a_watch_outlasts_a_queue_that_refuses_for_a_moment(watching):
@@ -225,6 +227,75 @@ def test_a_failure_is_submitted_again_only_where_the_node_was_at_fault(submitted
     kept = read_json(place.failure)
     write_json(place.failure, kept | {"node": "node7", "time": kept["time"] + 3600})  # since the watch began
     assert len(watching(lambda count: None)[0]) == (launcher.MOST_IN_VAIN if broken_node else 0)
+
+
+@pytest.fixture
+def two_submitted(one_autoencoder_and_its_densities, monkeypatch):
+    """(path, what scancel is told): rows gaussian and lde as a launch leaves them, with job 1 for the stage they share."""
+    path = one_autoencoder_and_its_densities
+    runs = [run for run in load(path).runs if run.row in ("gaussian", "lde")]
+    folder = study.Folders(path.parents[1]).runs
+    study.announce(runs, folder)
+    (folder / "launches").mkdir()
+    kept = {"table": "launch/table", "cluster": "slurm", "scale": "paper", "overrides": [], "seeds": None, "rows": None}
+    write_json(folder / "launches" / "1.json", kept)
+    told = {"cluster": "slurm", "host": "login", "started": None, "submitted": 1.0, "folder": ""}
+    for number, run in enumerate(runs, start=2):
+        shared, own = study.directories(run, folder)
+        shared.path.mkdir(exist_ok=True)
+        write_json(shared.job, {"train": told | {"job": "1"}})
+        write_json(own.job, {"train": told | {"job": str(number)}, "measure": told | {"job": f"{number}0"}})
+    monkeypatch.setattr(slurm, "queue", lambda: dict.fromkeys(["1", "2", "20", "3", "30"], slurm.Queued("PENDING", None, None)))
+    cancelled = []
+    monkeypatch.setattr(slurm, "cancel", cancelled.extend)
+    return path, cancelled
+
+
+def test_cancelling_a_row_leaves_the_jobs_that_other_runs_need(two_submitted):
+    path, cancelled = two_submitted
+    ended, needed = launcher.cancel(Asked(str(path), rows=("gaussian",)))
+    assert sorted(cancelled) == ended == ["2", "20"]
+    assert needed == {"1": ["lde/fashion-mnist/s0"]}
+
+
+def test_cancelling_goes_by_what_was_submitted_and_not_by_what_the_file_says_now(two_submitted):
+    path, cancelled = two_submitted
+    path.write_text(path.read_text().replace("gaussian:", "renamed:").replace("seeds:\n- 0", "seeds:\n- 7"))
+    ended, needed = launcher.cancel(Asked(str(path)))
+    assert sorted(cancelled) == ended == ["1", "2", "20", "3", "30"]
+    assert needed == {}
+    assert launcher.cancel(Asked(str(path), seeds=(7,))) == ([], {})
+
+
+def test_a_watch_leaves_what_was_cancelled(two_submitted, monkeypatch):
+    path, _ = two_submitted
+    launcher.cancel(Asked(str(path)))
+    monkeypatch.setattr(slurm, "queue", dict)
+    monkeypatch.setattr(launcher, "launch", lambda *_given, **_more: pytest.fail("it was submitted again"))
+    said = []
+    launcher.stay(Asked(str(path), rows=("gaussian", "lde")), "slurm", time.time(), said.append)
+    assert said[0].startswith("left at that: gaussian/fashion-mnist/s0, lde/fashion-mnist/s0")
+
+
+def test_retry_takes_the_seeds_that_were_launched_and_leaves_runs_that_never_were(two_submitted):
+    path, _ = two_submitted
+    path.write_text(path.read_text().replace("seeds:\n- 0", "seeds:\n- 7"))
+    asked, cluster = launcher.asked_last(Asked(str(path)))
+    assert (asked.seeds, cluster) == ((0,), "slurm")
+    folder = study.Folders(path.parents[1]).runs
+    tried = [run.row for run in load(path, seeds=asked.seeds).runs if launcher.was_tried(run, folder)]
+    assert tried == ["gaussian", "lde"]  # and not "alone", although its only stage is theirs
+
+
+def test_a_run_under_way_for_another_table_is_said_to_lack_what_only_this_one_measures(two_submitted):
+    path, _ = two_submitted
+    other = path.with_name("other.yaml")
+    text = path.read_text().replace("launch/table", "launch/other")
+    other.write_text(text.replace("- name: mse", "- name: mse\n  - name: l1"))
+    started = launcher.launch(Asked(str(other), rows=("gaussian",)), "slurm")
+    assert [run.row for run in started.in_flight] == ["gaussian"]
+    assert started.warnings == ["gaussian/fashion-mnist/s0 is under way without l1: launch again once it has ended"]
+    assert {one.table for one in announced(study.Folders(path.parents[1]).runs)} == {"launch/table", "launch/other"}
 
 
 def test_what_a_job_was_given_is_not_passed_on_to_the_jobs_launched_in_it(monkeypatch):
