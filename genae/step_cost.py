@@ -7,6 +7,7 @@ at 256x256 that would take a processor an hour is counted in a second or two. Ti
 
 import contextlib
 import math
+import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -79,7 +80,9 @@ def count_stage(run: RunSpec, index: int, shape: Sequence[int]) -> StageCost:
     """
     stage = run.stages[index]
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    with _undisturbed(1):
+    with _undisturbed(1), warnings.catch_warnings():
+        # torch's own copy.deepcopy of a parameter asks for it; nothing here reads what it points to
+        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor", UserWarning)
         model, trained = _models(run, index, shape)
         stored = nbytes(model.state_dict()) if stage.density else 0
         training = _Unmoved(

@@ -309,7 +309,7 @@ def test_the_data_are_estimated_where_they_are_not(growing):
 
 def genae(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "genae", "plan", *arguments],
+        [sys.executable, "-m", "genae", "plan", *arguments],
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -339,6 +339,12 @@ def test_json_is_the_plan(growing):
     assert told == json.loads(json.dumps(plan.make(growing, study.Folders(growing.root), images_per_second=50).to_dict()))
     assert told["totals"]["gpu_hours"] == pytest.approx(60_000 / 50 / 3600)
     assert told["totals"]["images"] == told["rows"][0]["whole"]["remaining"] == 60_000
+
+
+def test_whoever_plans_is_not_told_of_torchs_warnings(growing):
+    done = genae("growing", "--gpu", "h100", cwd=growing.root)
+    assert done.returncode == 0
+    assert "Warning" not in done.stderr
 
 
 def test_an_unknown_gpu_is_refused_with_those_that_are_known(growing):
