@@ -38,8 +38,12 @@ def listed(root: Path) -> list[str] | None:
     """The files under `root` that git keeps, or would if they were added, by names relative to it; None outside a checkout."""
     if not _git(root, "rev-parse", "HEAD"):
         return None
-    names = _git(root, "ls-files", "--cached", "--others", "--exclude-standard", "-z").split(b"\0")
-    return sorted({os.fsdecode(name) for name in names if name})
+    return sorted({*_names(_git(root, "ls-files", "--cached", "-z")), *untracked(root)})
+
+
+def untracked(root: Path) -> set[str]:
+    """Those of them that git would keep, but does not yet."""
+    return _names(_git(root, "ls-files", "--others", "--exclude-standard", "-z"))
 
 
 def machine() -> dict[str, Any]:
@@ -72,14 +76,18 @@ def _git(root: Path, *arguments: str) -> bytes:
     return done.stdout if done.returncode == 0 else b""
 
 
+def _names(listing: bytes) -> set[str]:
+    return {os.fsdecode(name) for name in listing.split(b"\0") if name}
+
+
 def _dirty(root: Path) -> str | None:
-    others = [f":(top,exclude){folder}" for folder in GENERATED]
+    others = [f":(exclude){folder}" for folder in GENERATED]  # of `root`, which may lie in a larger repository
     changes = _git(root, "diff", "HEAD", "--binary", "--", ":/", *others)
-    untracked = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *others)
-    if not changes and not untracked:
+    added = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *others)
+    if not changes and not added:
         return None
     digest = hashlib.sha256(changes)
-    for name in filter(None, untracked.split(b"\0")):
+    for name in filter(None, added.split(b"\0")):
         path = root / os.fsdecode(name)
         if path.is_file():
             stat = path.stat()
