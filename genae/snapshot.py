@@ -9,25 +9,31 @@ import hashlib
 import json
 import os
 import shutil
+import sys
+import sysconfig
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from genae import provenance
+from genae.experiment import Experiment, list_experiments
 from genae.rundir import write_json
+from genae.yaml_source import read
 
 SUFFIXES = (".py", ".yaml", ".yml", ".cfg", ".toml")  # of what is copied from a project outside git
 LEFT_OUT = {*provenance.GENERATED, "build", "dist", "node_modules"}
 MOST_UNTRACKED = 2**30  # bytes; more is a data set that nobody meant to copy
+INSTALLED = [Path(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
 
 
-def take(root: Path, folder: Path) -> Path:
+def take(root: Path, folder: Path, needed: Iterable[Path] = ()) -> Path:
     """The snapshot, under `folder`, of the project at `root` as it is now; the one there is where nothing changed since.
 
+    needed: files that are in it even if git ignores them; those outside the project are not.
     Raises ValueError where there is more than MOST_UNTRACKED that git neither keeps nor ignores.
     """
     root = root.resolve()
-    names = set(_files(root))
+    names = {*_files(root), *_named(root, needed)}
     links = {name for name in names if (root / name).is_dir()}  # a folder has a name of its own only if it is a link
     files = [name for name in names - links if not any(str(above) in links for above in Path(name).parents)]
     folders = {above for name in files for above in Path(name).parents}
@@ -53,6 +59,29 @@ def take(root: Path, folder: Path) -> Path:
             write_json(copy / provenance.SNAPSHOT, {"root": str(root), **told})
             _keep(copy, files, target)
     return target
+
+
+def needed_by(experiment: Experiment) -> set[Path]:
+    """What an experiment consists of, in git or not: its file, those that it uses rows of, and the project's own modules.
+
+    Modules are those imported by now, by whatever the experiment names under `imports:`, which loading it has imported.
+    """
+    known = list_experiments(experiment.root)
+    files, found = [experiment.path], set()
+    while files:
+        file = files.pop()
+        if file not in found:
+            found.add(file)
+            uses = [row.get("use") for row in read(file)["rows"].values() if isinstance(row, dict)]
+            tables = [use.rpartition("/")[0] for use in uses if isinstance(use, str)]
+            files += [known[table] for table in tables if table in known]
+    imported = {file for module in [*sys.modules.values()] if (file := getattr(module, "__file__", None))}
+    for path in map(Path, imported - {getattr(sys.modules["__main__"], "__file__", None)}):
+        installed = any(path.is_relative_to(folder) for folder in INSTALLED)  # an environment may lie in the project
+        own = path.is_relative_to(experiment.root) or path.resolve().is_relative_to(experiment.root)
+        if own and not installed and path.is_absolute() and path.is_file():
+            found.add(path)
+    return found
 
 
 def _files(root: Path) -> Iterator[str]:
@@ -99,6 +128,15 @@ def _check_size(root: Path, names: Collection[str]) -> None:
             f"{root} has {sum(sizes.values()) / 2**30:.1f} GiB that git neither keeps nor ignores; a launch copies at most "
             f"{MOST_UNTRACKED / 2**30:.1f}. The largest file is {largest}: add it, or its folder, to .gitignore"
         )
+
+
+def _named(root: Path, paths: Iterable[Path]) -> Iterator[str]:
+    """The names of paths in the project, both as given and without links; of one beyond a link to a folder, the link's."""
+    for path in paths:
+        for place in {path.absolute(), path.resolve()}:
+            if place.is_relative_to(root):
+                name = place.relative_to(root)
+                yield str(next((above for above in reversed(name.parents) if (root / above).is_symlink()), name))
 
 
 def _target(root: Path, link: str, folders: Collection[Path]) -> str:

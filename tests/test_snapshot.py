@@ -3,11 +3,24 @@
 import os
 import shutil
 import subprocess
+import sys
+import types
 from pathlib import Path
 
 import pytest
+import yaml
 
 from genae import provenance, snapshot
+from genae.experiment import load
+from genae.registry import MODELS
+
+PHASES = [{"resolution": 8, "batch_size": 10, "learning_rate": 0.002}]
+ROW = {
+    "data": {"name": "fashion-mnist", "resolution": 8, "count": 30},
+    "model": {"name": "vae-classic", **MODELS["vae-classic"].small},
+    "stages": {"autoencoder": {"objective": {"name": "elbo"}, "schedule": {"total_kimg": 0.04, "phases": PHASES}}},
+    "metrics": [{"name": "mse"}],
+}
 
 
 def git(root: Path, *arguments: str) -> None:
@@ -161,6 +174,66 @@ def test_a_link_that_leads_elsewhere_makes_another_snapshot(root, kept):
     (root / "link").unlink()
     (root / "link").symlink_to("two")
     assert snapshot.take(root, kept) != first
+
+
+# What git ignores.
+
+
+def table(root: Path, name: str, rows: dict, **keys) -> Path:
+    path = root / "experiments" / f"{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump({"table": name, **keys, "rows": rows}))
+    return path
+
+
+def test_an_experiment_that_git_ignores_is_in_the_snapshot_with_all_that_it_uses(root, kept, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (root / "setup.cfg").touch()
+    (root / ".gitignore").write_text("experiments/\nhidden_*\n")
+    (root / "hidden_parts.py").write_text("PARTS = 1\n")
+    (root / "hidden_package").mkdir()
+    (root / "hidden_package" / "__init__.py").touch()
+    (root / "hidden_package" / "model.py").write_text("import hidden_parts\n")
+    (root / "hidden_notes.txt").touch()
+    table(root, "snapshot/below", {"row": ROW}, imports=["hidden_package.model"])
+    table(root, "snapshot/between", {"row": {"use": "snapshot/below/row"}})
+    path = table(root, "snapshot/table", {"row": {"use": "snapshot/between/row"}})
+    table(root, "snapshot/other", {"row": ROW})
+    for module in ("hidden_package", "hidden_package.model", "hidden_parts"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+
+    given = load(path)
+    assert not (snapshot.take(root, kept) / "experiments").exists()
+    copy = snapshot.take(root, kept, snapshot.needed_by(given))
+    assert {path.stem for path in (copy / "experiments" / "snapshot").iterdir()} == {"below", "between", "table"}
+    assert {path.name for path in copy.glob("hidden_*")} == {"hidden_package", "hidden_parts.py"}
+    assert {path.name for path in (copy / "hidden_package").glob("*.py")} == {"__init__.py", "model.py"}
+    assert load(copy / "experiments" / "snapshot" / "table.yaml").runs[0].stages == given.runs[0].stages
+    (root / "hidden_parts.py").write_text("PARTS = 2\n")
+    assert snapshot.take(root, kept, snapshot.needed_by(given)) != copy
+
+
+def test_what_is_needed_beyond_a_link_is_there_by_the_link(root, kept, tmp_path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "part.py").write_text("PART = 1\n")
+    (root / ".gitignore").write_text("link\n")
+    (root / "link").symlink_to(tmp_path / "outside")
+    copy = snapshot.take(root, kept, [root / "link" / "part.py", tmp_path / "outside" / "part.py"])
+    assert (copy / "link").is_symlink()
+    assert (copy / "link" / "part.py").read_text() == "PART = 1\n"
+
+
+def test_an_environment_in_the_project_is_none_of_its_modules(root, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    path = table(root, "snapshot/table", {"row": ROW})
+    (root / "environment").mkdir()
+    for name, folder in {"its_own": root, "installed": root / "environment"}.items():
+        module = types.ModuleType(name)
+        module.__file__ = str(folder / f"{name}.py")
+        Path(module.__file__).touch()
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(snapshot, "INSTALLED", [root / "environment"])
+    assert snapshot.needed_by(load(path)) == {path, root / "its_own.py"}
 
 
 # Provenance.
