@@ -78,9 +78,11 @@ class RunDir:
         """
         patiently(lambda: self.path.mkdir(parents=True, exist_ok=True), self.path)
         me = _this_process() | {"token": uuid.uuid4().hex, "command": command}
-        self._wait_for_a_late_beat()
+        silent = self._listened_to()
         with self._deciding():
-            owner = self.live_owner()
+            owner, beat = self.live_owner(), self._beat_elsewhere()
+            if beat and beat != silent:  # beaten since, or by another that took it: alive, whatever its host's clock says
+                owner = read_json(self.owner)
             if owner:
                 raise Taken(f"{self.path.name} is being worked on by process {owner['pid']} on {owner['host']}")
             write_json(self.owner, me)
@@ -144,14 +146,26 @@ class RunDir:
         """One process at a time decides who owns the directory: two that find the same dead owner must not both replace it."""
         return locked(self.path / ".claim")
 
-    def _wait_for_a_late_beat(self) -> None:
-        """Give an owner on another host that was silent for too long the time of two beats.
+    def _listened_to(self) -> tuple[str, int] | None:
+        """The last beat of an owner on another host that looks dead, and has had the time of two more since; else None.
 
-        A file system that stalled has stalled for everyone: at its return every owner looks dead, and is heard again.
+        A file system that stalled has stalled for everyone: at its return every owner looks dead, and is heard again. And an
+        owner whose clock is behind always looks dead, though it beats.
         """
+        beat = self._beat_elsewhere()
+        if not beat or self.live_owner():
+            return None
+        time.sleep(2 * HEARTBEAT_SECONDS)
+        return beat
+
+    def _beat_elsewhere(self) -> tuple[str, int] | None:
+        """The last beat of an owner on another host: its token, and when by its clock, in ns."""
         owner = read_json(self.owner)
-        if owner and owner["host"] != socket.gethostname() and not self.live_owner():
-            time.sleep(2 * HEARTBEAT_SECONDS)
+        if not owner or owner["host"] == socket.gethostname():
+            return None
+        with contextlib.suppress(FileNotFoundError):
+            return owner["token"], patiently(self.owner.stat, self.owner).st_mtime_ns
+        return None
 
     def _beat(self, released: threading.Event, me: dict[str, Any]) -> None:
         while True:

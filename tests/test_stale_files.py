@@ -288,6 +288,32 @@ def test_a_heartbeat_that_comes_late_for_everyone_costs_nobody_its_directory(tmp
         pass
 
 
+def test_an_owner_whose_clock_is_behind_keeps_its_directory_as_long_as_it_beats(tmp_path, monkeypatch):
+    directory = silent_owner(tmp_path)  # by its own clock it has just beaten
+
+    def a_beat_later(seconds: float) -> None:
+        last = directory.owner.stat().st_mtime
+        os.utime(directory.owner, (last + seconds, last + seconds))
+
+    monkeypatch.setattr(rundir.time, "sleep", a_beat_later)
+    with pytest.raises(Taken, match="process 1 on elsewhere"), directory.claim():
+        pass
+    assert directory.live_owner() is None  # whoever only looks does not wait, and goes by the clock
+
+
+def test_of_two_that_find_a_silent_owner_the_second_sees_that_the_first_has_it(tmp_path, monkeypatch):
+    directory = silent_owner(tmp_path)
+
+    def taken_by_a_host_whose_clock_is_behind(seconds: float) -> None:
+        last = directory.owner.stat().st_mtime
+        write_json(directory.owner, ELSEWHERE | {"pid": 2, "token": "the first's"})
+        os.utime(directory.owner, (last, last))
+
+    monkeypatch.setattr(rundir.time, "sleep", taken_by_a_host_whose_clock_is_behind)
+    with pytest.raises(Taken, match="process 2 on elsewhere"), directory.claim():
+        pass
+
+
 def test_an_owner_that_stays_silent_for_two_more_beats_loses_the_directory(tmp_path, monkeypatch):
     directory, waited = silent_owner(tmp_path), []
     monkeypatch.setattr(rundir.time, "sleep", waited.append)
