@@ -10,6 +10,7 @@ import errno
 import fcntl
 import json
 import os
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,7 +21,8 @@ PATIENCE_SECONDS = 30.0
 PAUSES_SECONDS = (0.05, 2.0)  # the first, and the longest; each is twice the one before
 PASSING = {errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.EREMOTEIO, errno.ENOTCONN, errno.ESHUTDOWN}
 NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}  # NFS without its lock daemon, Lustre mounted without -o flock
-ABANDONED_AFTER_SECONDS = 120.0  # without a change of hands, for a lock that is a file; longer than patience
+RENEWED_EVERY_SECONDS = 5.0  # by its holder: a lock that is a file
+ABANDONED_AFTER_SECONDS = 120.0  # without a change of that file; longer than patience
 
 Result = TypeVar("Result")
 
@@ -98,7 +100,7 @@ def locked(lock: Path) -> Iterator[None]:
     """One process at a time, of those on all hosts, is inside. `lock` is a file for this alone, gone afterwards.
 
     The kernel takes its lock from a process that dies. Where the file system has no such locks, the file's existence is the
-    lock, and is broken when it has not changed hands for ABANDONED_AFTER_SECONDS.
+    lock. Its holder rewrites it while it lives; it is broken when it has not changed for ABANDONED_AFTER_SECONDS.
     """
     held = _kernel_lock(lock)
     if held is None:
@@ -136,7 +138,7 @@ def _kernel_lock(lock: Path) -> IO[str] | None:
 
 @contextlib.contextmanager
 def _lock_by_existence(held: Path) -> Iterator[None]:
-    """What `locked` does where there are no kernel locks. The file holds its owner's token."""
+    """What `locked` does where there are no kernel locks. The file holds its owner's token, and how often that renewed it."""
     token = uuid.uuid4().hex
 
     def create() -> bool:
@@ -155,11 +157,27 @@ def _lock_by_existence(held: Path) -> Iterator[None]:
         elif time.monotonic() - since > ABANDONED_AFTER_SECONDS:
             _break(held, seen)
         time.sleep(PAUSES_SECONDS[0])
+    released = threading.Event()
+    renewal = threading.Thread(target=_renew, args=(held, token, released), daemon=True)
+    renewal.start()
     try:
         yield
     finally:
-        if _contents(held) == token:  # else it was broken, as a dead process's
+        released.set()
+        renewal.join()
+        if (_contents(held) or "").startswith(token):  # else it was broken, as a dead process's
             patiently(held.unlink, held)
+
+
+def _renew(held: Path, token: str, released: threading.Event) -> None:
+    """Change the file of a lock for those who wait, so that they see that its holder lives, however long it is inside."""
+    count = 0
+    while not released.wait(RENEWED_EVERY_SECONDS):
+        count += 1
+        with contextlib.suppress(OSError), held.open("r+") as file:  # renewed next time; or gone, if it was broken
+            if file.read().startswith(token):  # what was opened stays ours to write, though another may replace it now
+                file.seek(0)
+                file.write(f"{token} {count}")
 
 
 def _break(held: Path, abandoned: str | None) -> None:

@@ -212,6 +212,25 @@ def test_a_lock_that_its_dead_holder_left_is_broken_once_though_many_want_it(tmp
     assert (len(done), max(most)) == (5, 1)
 
 
+def test_a_lock_is_not_broken_while_its_holder_lives_however_long_it_is_inside(tmp_path, no_locks, monkeypatch):
+    monkeypatch.setattr(shared_files, "RENEWED_EVERY_SECONDS", 0.02)
+    monkeypatch.setattr(shared_files, "ABANDONED_AFTER_SECONDS", 0.5)
+    order = []
+
+    def enter() -> None:
+        with locked(tmp_path / ".lock"):
+            order.append("second")
+
+    waiting = threading.Thread(target=enter)
+    with locked(tmp_path / ".lock"):
+        waiting.start()
+        time.sleep(4 * 0.5)
+        order.append("first")
+    waiting.join()
+    assert order == ["first", "second"]
+    assert not (tmp_path / ".lock.held").exists()
+
+
 def test_a_lock_that_changed_hands_meanwhile_is_given_back(tmp_path):
     held = tmp_path / ".lock.held"
     held.write_text("of the living")
@@ -220,9 +239,18 @@ def test_a_lock_that_changed_hands_meanwhile_is_given_back(tmp_path):
     assert os.listdir(tmp_path) == [".lock.held"]
 
 
-def test_whoever_was_taken_for_dead_leaves_the_next_holders_lock_alone(tmp_path, no_locks):
+def rename_over(path: Path, text: str) -> None:
+    """Put another file in a file's place at once, as breaking a lock and taking it does."""
+    aside = path.with_name("aside")
+    aside.write_text(text)
+    aside.replace(path)
+
+
+def test_whoever_was_taken_for_dead_leaves_the_next_holders_lock_alone(tmp_path, no_locks, monkeypatch):
+    monkeypatch.setattr(shared_files, "RENEWED_EVERY_SECONDS", 0.01)
     with locked(tmp_path / ".lock"):
-        (tmp_path / ".lock.held").write_text("of another")
+        rename_over(tmp_path / ".lock.held", "of another")
+        time.sleep(0.1)
     assert (tmp_path / ".lock.held").read_text() == "of another"
 
 
