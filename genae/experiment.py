@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from genae import provenance
 from genae.expression import check as check_expression
 from genae.expression import parse
 from genae.overlays import TABLE_ID, USED_KEYS, Override, Row, check_file, check_keys, mapping, override, row_of
@@ -43,7 +44,7 @@ __all__ = [
 ]
 
 CLAIM_KEYS = ("id", "text", "where", "expression")
-ROOT_SIGNS = ("setup.cfg", "pyproject.toml", ".git")
+ROOT_SIGNS = ("setup.cfg", "pyproject.toml", ".git", provenance.SNAPSHOT)
 
 
 # Files.

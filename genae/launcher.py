@@ -27,6 +27,7 @@ from genae.rundir import RunDir, locked, read_json, write_json
 from genae.spec import RunSpec
 from genae.yaml_source import read
 
+FOLDERS = ("GENAE_CACHE", "GENAE_DATA", "GENAE_WEIGHTS")
 LOOK_EVERY_SECONDS = 5.0  # while `--watch` stays
 ASK_AGAIN = 3  # times
 
@@ -43,7 +44,8 @@ def launch(
 
     only: of that, the runs that it holds for (such as `was_tried`).  jobs: on this machine, runs side by side.  dry: only say
     what sbatch would get.
-    Raises ValueError where SLURM refuses or does not answer, and where data that training needs are not here.
+    Raises ValueError where SLURM refuses or does not answer, where data that training needs are not here, and where the project
+    holds more than 1 GiB that git neither keeps nor ignores.
     """
     cluster = clusters.find(name)
     if dry and cluster.cluster != "slurm":
@@ -53,6 +55,9 @@ def launch(
     experiment = asked.chosen()
     folders = study.Folders(experiment.root)
     folders.logs.mkdir(parents=True, exist_ok=True)
+    for variable in FOLDERS:
+        if os.environ.get(variable):  # jobs inherit it, and start in another folder
+            os.environ[variable] = str(Path(os.environ[variable]).expanduser().absolute())
     # The second of two launches finds what the first has submitted.
     with locked(folders.runs / ".launching"), _hangup_interrupts():
         queue = (slurm.queue() or {}) if dry else _queue() if cluster.cluster == "slurm" else {}
@@ -71,7 +76,7 @@ def launch(
             return started
         check_data(todo)
         started.warnings += [f"some columns wait: {text}" for text in missing_weights(todo)]
-        code = snapshot.take(experiment.root, folders.runs / "snapshots")
+        code = snapshot.take(experiment.root, folders.runs / "snapshots", snapshot.needed_by(experiment))
         there = replace(asked, experiment=str(code / experiment.path.relative_to(experiment.root)), scale=experiment.scale)
         making = Making(started, there, folders, cluster, code, queue, dry)
         if not dry:

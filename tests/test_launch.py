@@ -126,6 +126,13 @@ def test_a_dry_run_leaves_nothing_but_the_snapshot(one_autoencoder_and_its_densi
     assert {path.name for path in runs.iterdir()} <= {"snapshots", "logs", ".launching"}
 
 
+def test_jobs_find_a_cache_that_was_named_from_where_one_stood(one_autoencoder_and_its_densities, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GENAE_CACHE", "here")
+    dry(one_autoencoder_and_its_densities)
+    assert os.environ["GENAE_CACHE"] == str(tmp_path / "here")
+
+
 @pytest.mark.parametrize("cluster", ["local", "debug"])
 def test_a_dry_run_of_what_has_no_sbatch_is_refused_and_starts_nothing(one_autoencoder_and_its_densities, cluster):
     path = one_autoencoder_and_its_densities
