@@ -22,7 +22,7 @@ test-slow: .venv/tested
 
 # On a real SLURM of two nodes on this machine. Tests mostly wait there, so each has a process of its own.
 test-slurm: .venv/tested
-	.venv/bin/python -m pytest -n 15 --dist worksteal -m slurm tests/slurm
+	.venv/bin/python -m pytest -n 16 --dist worksteal -m slurm tests/slurm
 
 # The same SLURM, for a person to try.
 slurm-up:

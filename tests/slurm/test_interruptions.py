@@ -36,6 +36,21 @@ def test_a_run_preempted_twice_with_requeue(project, undisturbed):
 
 
 @pytest.mark.parametrize("project", ["cluster_without_warning"], indirect=True)
+def test_a_run_that_hears_of_its_preemption_by_sigterm_alone_is_requeued_before_it_is_measured(project, undisturbed):
+    project.write(BY_SIGNAL_ALONE | WITH_THE_GPU | {"slurm_partition": "gpu"})  # evaluated by a job of its own
+    project.slow_from(150)
+    project.launch()
+    place = project.until_seen(150)
+    take_the_gpu(project)
+    project.until(lambda: len(read_json(place.provenance)) == 2, "it starts again")
+    project.slow_no_more()
+    project.until_done()
+    [job] = project.trainings()
+    assert job["Restarts"] == "1"
+    assert project.digests() == undisturbed()
+
+
+@pytest.mark.parametrize("project", ["cluster_without_warning"], indirect=True)
 def test_a_run_cancelled_by_preemption_is_what_the_second_launch_submits(project, undisturbed):
     compute = IN_ONE_JOB | BY_SIGNAL_ALONE | WITH_THE_GPU | {"slurm_partition": "scavenge"}
     project.write(compute, rows={"row": {}, "other": {"pool_size": 5}})
