@@ -305,14 +305,17 @@ def memory(step: "StepCost", gpus: int) -> int:
 
 
 def _data_of(runs: Iterable[RunSpec]) -> dict[str, tuple[int | None, str]]:
-    """Bytes of each pack that the runs read, the largest where they read it at several sizes, and how that is known."""
+    """Bytes of each pack that the runs read, and how that is known.
+
+    Where they read it at several resolutions it is the pack of the highest: the others are averaged from it.
+    """
     from genae.data.sizes import sizes_of
 
-    found: dict[str, tuple[int | None, str]] = {}
+    found: dict[str, list[tuple[int, int, int | None, str]]] = {}
     for spec in {canonical(run.data): run.data for run in runs}.values():
         for name, size, how in sizes_of(spec):
-            found[name] = max(found.get(name, (size, how)), (size, how), key=lambda known: known[0] or 0)
-    return found
+            found.setdefault(name, []).append((spec.get("resolution", 0), size or 0, size, how))
+    return {name: max(known, key=lambda one: one[:2])[2:] for name, known in found.items()}
 
 
 def _evaluation(experiment: Experiment, folders: study.Folders, outstanding: set[int]) -> str:

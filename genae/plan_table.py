@@ -13,10 +13,14 @@ def show(plan: Plan, console: Console) -> None:
     console.print(f"{plan.table}, scale {plan.scale}", style="bold", markup=False)
     console.print(_table(plan))
     totals = plan.totals
+    untold = [name for name, (size, _) in plan.data.items() if size is None]
+    data = [f"{name} {_size(size) or 'of unknown size'} ({how})" for name, (size, how) in plan.data.items()]
+    kept = f"{_size(totals['disk_bytes'])} of checkpoints and {_size(totals['data_bytes'])} of data, at most at once"
+    beside = f", and {', '.join(untold)}, whose size is unknown" if untold else ""
     lines = [
         ("images/s", plan.basis + "."),
-        ("data", "; ".join(f"{name} {_size(size)} ({how})" for name, (size, how) in plan.data.items()) or "none"),
-        ("disk", f"{_size(totals['disk_bytes'])} of checkpoints and {_size(totals['data_bytes'])} of data, at most at once."),
+        ("data", "; ".join(data) or "none"),
+        ("disk", f"{kept}{beside}."),
         ("evaluation", plan.evaluation + "."),
         *(("note", note) for note in plan.notes),
     ]

@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from genae import plan, step_cost, study
 from genae.checkpoint import KEEP, latest, untrained_model
+from genae.data import sizes
 from genae.experiment import load
 from genae.plan_table import show
 from genae.registry import OBJECTIVES
@@ -302,6 +303,47 @@ def test_the_data_are_estimated_where_they_are_not(growing):
     assert size == 30_000 * 3 * 16 * 16
     assert how.startswith("estimate: 30,000")
     assert made.totals["data_bytes"] == size
+
+
+def size_of(name: str, resolution: int) -> tuple[int | None, str]:
+    ((_, size, how),) = sizes.sizes_of({"name": name, "resolution": resolution})
+    return size, how
+
+
+def test_data_too_large_as_arrays_take_what_their_encoded_bytes_take(tmp_path, monkeypatch):
+    """An image of 256x256 takes 196,608 bytes: three million bedrooms 596 GB, of which `genae data prepare` keeps the JPEGs."""
+    monkeypatch.setenv("GENAE_DATA", str(tmp_path))
+    size, how = size_of("lsun-bedrooms", 256)
+    assert size == 43e9
+    assert how == "estimate: 3,033,342 of 3x256x256, as published, kept as the source's encoded bytes"
+    assert size_of("lsun-bedrooms", 128)[0] == 3_033_342 * 3 * 128 * 128  # 149 GB: an array
+    assert [size_of("lsun-cars", resolution)[0] for resolution in (256, 128)] == [173e9, 173e9]
+    assert size_of("lsun-cars", 64)[0] == 5_520_756 * 3 * 64 * 64
+    size, how = size_of("ffhq", 1024)  # 220 GB as an array; what a copy's files take depends on the copy
+    assert size is None
+    assert "encoded bytes, if they take less than the 220 GB of an array" in how
+
+
+def test_a_pack_that_is_too_small_is_not_taken_for_prepared(tmp_path, monkeypatch):
+    monkeypatch.setenv("GENAE_DATA", str(tmp_path))
+    for name in ("celeba-hq", "mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dataset.json").write_text('{"resolution": 64}')
+    assert size_of("celeba-hq", 64) == (18, "prepared here")  # of dataset.json
+    size, how = size_of("celeba-hq", 128)
+    assert size == 30_000 * 3 * 128 * 128
+    assert how.endswith("; the pack here is of 64x64, too small")
+    ((_, size, how),) = sizes.sizes_of({"name": "folder", "pack": "mine", "resolution": 128})
+    assert (size, how) == (None, "not prepared here; the pack here is of 64x64, too small")
+
+
+def test_data_of_unknown_size_are_called_so(growing):
+    made = plan.make(growing, study.Folders(growing.root), images_per_second=10)
+    console = Console(width=140, file=io.StringIO())
+    show(replace(made, data={"mine": (None, "not prepared here")}), console)
+    told = " ".join(console.file.getvalue().split())
+    assert "mine of unknown size (not prepared here)" in told
+    assert "0 of data, at most at once, and mine, whose size is unknown." in told
 
 
 # The command.
