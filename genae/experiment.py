@@ -171,6 +171,7 @@ def load(
         seeds=seeds,
         claims=_claims(file, None if incomplete else {*columns, *elsewhere}),
         runs=runs,
+        overrides=tuple(overrides),
     )
 
 

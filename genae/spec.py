@@ -146,6 +146,8 @@ class KeepBest:
     def __post_init__(self) -> None:
         if self.every_kimg <= 0:
             raise ValueError(f"every_kimg must be positive, not {self.every_kimg}")
+        if self.count is not None and self.count < 1:
+            raise ValueError(f"count must be at least 1, or null for the whole split, not {self.count}")
 
     def is_due(self, images_seen: int, batch_size: int, total_images: int) -> bool:
         """Whether the step that ended at `images_seen` crossed a multiple of every_kimg, or was the last."""
@@ -275,7 +277,7 @@ class Experiment:
     """One table at one scale.
 
     rows: all of them, in the file's order, those of published numbers alone included.  columns: by id, in the paper's order.
-    runs: rows x data sets x seeds, of the rows that were asked for.
+    runs: rows x data sets x seeds, of the rows that were asked for.  overrides: of the command line, as they were typed.
     """
 
     path: Path
@@ -291,6 +293,7 @@ class Experiment:
     seeds: tuple[int, ...]
     claims: tuple[Claim, ...]
     runs: tuple[RunSpec, ...]
+    overrides: tuple[str, ...] = ()
 
 
 def schedule_from(values: Mapping[str, Any]) -> Schedule:

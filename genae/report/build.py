@@ -164,13 +164,26 @@ def build(
         num_seeds=len(experiment.seeds),
         same_kind=experiment.scale == "paper",
         has_published=any(cell.published is not None for cell in cells.values()),
-        notes=(*failures, *notes, *_about_data(mine), *more, *_about_floors(measures, cells, labels)),
+        notes=(
+            *failures,
+            *_about_overrides(experiment),
+            *notes,
+            *_about_data(mine),
+            *more,
+            *_about_floors(measures, cells, labels),
+        ),
         runs=runs,
         pictures=pictures,
         curves={row: plots.loss_curves(lines) for row, lines in curves.items()},
         claims=judge(experiment, mine),
         likelihoods=plots.likelihood_curves(watched),
     )
+
+
+def _about_overrides(experiment: Experiment) -> list[str]:
+    if not experiment.overrides:
+        return []
+    return [f"Not as the experiment file has it, but with {', '.join(experiment.overrides)}."]
 
 
 def _in_force(experiment: Experiment, records: list[Record]) -> tuple[list[Record], list[str]]:
@@ -194,7 +207,8 @@ def _in_force(experiment: Experiment, records: list[Record]) -> tuple[list[Recor
     notes = []
     if other_settings:
         some = "1 record" if other_settings == 1 else f"{other_settings} records"
-        notes.append(f"Left out: {some} of other settings than the experiment file's.")
+        whose = "these overrides'" if experiment.overrides else "the experiment file's"
+        notes.append(f"Left out: {some} of other settings than {whose}.")
     if not_asked_for:
         notes.append(f"Left out, as they were not asked for: the records of {', '.join(sorted(not_asked_for))}.")
     for record in superseded:
@@ -418,4 +432,4 @@ def _command(experiment: Experiment) -> str:
     path = experiment.path
     if path.is_absolute() and path.is_relative_to(experiment.root):
         path = path.relative_to(experiment.root)
-    return f"genae run {shlex.quote(path.as_posix())} --scale {experiment.scale}"
+    return " ".join(["genae run", *map(shlex.quote, [path.as_posix(), *experiment.overrides]), f"--scale {experiment.scale}"])

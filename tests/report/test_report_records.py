@@ -1,5 +1,7 @@
 """Which records a report counts, which it leaves out and says so, and which it refuses to put in one column."""
 
+from dataclasses import replace
+
 import pytest
 
 from genae import report
@@ -53,3 +55,11 @@ def test_the_protocol_of_what_was_not_measured_does_not_matter(experiment, recor
 def test_rows_that_saw_other_data_are_told(experiment, record):
     drawn = report.build(experiment({"a": {}, "b": {}}), [record("a", 1.0), record("b", 1.0, data={"train": "x", "test": "b"})])
     assert drawn.notes == ("The rows did not all see the same version of faces.",)
+
+
+def test_a_report_of_overridden_settings_says_so_and_how_to_make_it_again(experiment, record):
+    changed = replace(experiment({"a": {}}), overrides=("model.latent_dim=8", "note=two words"))
+    drawn = report.build(changed, [record("a", 1.0), record("a", 2.0, identity="the file's own")])
+    assert drawn.notes[0] == "Not as the experiment file has it, but with model.latent_dim=8, note=two words."
+    assert "Left out: 1 record of other settings than these overrides'." in drawn.notes
+    assert drawn.command == "genae run experiments/paper/table1.yaml model.latent_dim=8 'note=two words' --scale desk"
