@@ -51,6 +51,7 @@ def run(
     began = time.time()
     todo = study.outstanding(chosen, folders, retrain=retrain)
     if todo:
+        study.check_densities(todo)
         study.announce(todo, folders.runs)
         started = workers.start_local(folders, todo, jobs, began)
         try:
@@ -83,8 +84,14 @@ def evaluate(
             from genae.registry import suggestion
 
             raise ValueError(f"unknown column {name!r}; {suggestion(name, chosen.columns)}")
+    trained = [one for one in chosen.runs if not (task := study.next_task(one, folders.runs)) or task.stage is None]
+    waiting = ", ".join(study.name_of(one) for one in chosen.runs if one not in trained)
+    if not trained:
+        raise ValueError(f"not trained to its end: {waiting}; `genae run` trains")
+    if waiting:
+        print(f"passed over, as not trained to its end: {waiting}; `genae run` trains", file=sys.stderr)
     try:
-        for one in chosen.runs:
+        for one in trained:
             with study.directories(one, folders.runs)[-1].claim():
                 measured = measure(one, folders.runs, only=only)
             for record in measured:

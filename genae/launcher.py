@@ -75,6 +75,7 @@ def launch(
         if not todo:
             return started
         check_data(todo)
+        study.check_densities(todo)
         started.warnings += [f"some columns wait: {text}" for text in missing_weights(todo)]
         code = snapshot.take(experiment.root, folders.runs / "snapshots", snapshot.needed_by(experiment))
         there = replace(asked, experiment=str(code / experiment.path.relative_to(experiment.root)), scale=experiment.scale)

@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Any
 from genae import results
 from genae.experiment import import_modules
 from genae.rundir import RunDir, Taken, is_running, locked, read_json, this_job, write_json
-from genae.spec import Column, Experiment, RunSpec
+from genae.spec import Column, Experiment, RunSpec, StageSpec
 from genae.stop import Interrupted, Stop
 
 if TYPE_CHECKING:
     from genae.parallel import Group
 
 POLL_SECONDS = 0.3
+DIM_TO_TRY = 4  # of codes, for a density that is built to see whether it can be
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,34 @@ def outstanding(experiment: Experiment, folders: Folders, *, retrain: bool = Fal
         return is_recorded(run, records) if run.columns else is_pictured(run, folders.pictures_of(run))
 
     return [run for run in experiment.runs if retrain or not is_collected(run)]
+
+
+def check_densities(todo: Iterable[RunSpec]) -> None:
+    """Build what trains a density on codes, which is begun only when the autoencoder is trained. Raises ValueError."""
+    seen: list[tuple[Any, ...]] = []
+    for run, stage in [(one, stage) for one in todo for stage in one.stages if stage.density]:
+        looked_at = stage.density, stage.objective, stage.keep_best, run.data
+        if looked_at not in seen:
+            seen.append(looked_at)
+            try:
+                _check_density(run, stage)
+            except ValueError as error:
+                raise ValueError(f"row {run.row!r}, stage {stage.name!r}: {error}") from None
+
+
+def _check_density(run: RunSpec, stage: StageSpec) -> None:
+    from genae import checkpoint
+    from genae.data.datasets import open_dataset
+    from genae.registry import OBJECTIVES
+
+    density = checkpoint.untrained_density(stage.density, DIM_TO_TRY, run.seed)
+    lacking = OBJECTIVES.build(stage.objective).needs - density.provides
+    if lacking:
+        raise ValueError(
+            f"objective {stage.objective['name']!r} needs {', '.join(sorted(lacking))}, which a density does not provide"
+        )
+    if stage.keep_best and stage.keep_best["split"] == "validation":
+        open_dataset(run.data, "validation")
 
 
 def announce(todo: Iterable[RunSpec], runs: Path) -> None:

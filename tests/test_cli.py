@@ -164,11 +164,12 @@ def test_schema_is_json(project):
 def test_evaluate_measures_without_training(project):
     refused = genae("evaluate", "tiny", cwd=project)
     assert refused.returncode == 2
-    assert "is not trained to its end; `genae run` trains it" in refused.stderr
-    assert genae("run", "tiny", cwd=project).returncode == 0
-    done = genae("evaluate", "tiny", "--columns", "psnr", "--rows", "wide", cwd=project)
+    assert "not trained to its end: narrow/fashion-mnist/s0, wide/fashion-mnist/s0; `genae run` trains" in refused.stderr
+    assert genae("run", "tiny", "--rows", "wide", cwd=project).returncode == 0
+    done = genae("evaluate", "tiny", "--columns", "psnr", cwd=project)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[:2] == ["wide/fashion-mnist/s0", "psnr"]
+    assert "passed over, as not trained to its end: narrow/fashion-mnist/s0" in done.stderr
 
 
 def test_report_redraws_from_records_alone(project):

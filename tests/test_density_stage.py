@@ -214,6 +214,26 @@ def test_what_a_density_stage_cannot_have_is_said_when_the_file_is_read(tmp_path
     assert "validation" in said(DENSITY | {"keep_best": {"every_kimg": 1.0, "split": "train"}})
 
 
+@pytest.mark.parametrize(
+    ("density", "said"),
+    [
+        ({"density": {"name": "lde", "mixtures": 0}}, "mixtures must be at least 1"),
+        ({"objective": {"name": "elbo"}}, "objective 'elbo' needs"),
+        ({"keep_best": {"every_kimg": 1.0}}, "hold one out with num_validation"),
+    ],
+)
+def test_what_would_stop_a_density_is_said_before_the_autoencoder_is_trained(tmp_path, density, said):
+    path = table(tmp_path, {"row": {"stages": {"autoencoder": AUTOENCODER, "density": DENSITY | density}}})
+    with pytest.raises(ValueError, match=said) as caught:
+        study.check_densities(load(path).runs)
+    assert str(caught.value).startswith("row 'row', stage 'density': ")
+
+
+def test_keep_best_looks_at_one_vector_at_least(tmp_path):
+    stages = {"autoencoder": AUTOENCODER, "density": DENSITY | {"keep_best": {"every_kimg": 1.0, "count": 0}}}
+    assert "keep_best.count: must be at least 1" in refusal(table(tmp_path, {"row": {"stages": stages}}))
+
+
 def test_vectors_are_refused_where_an_autoencoder_is_to_be_trained(tmp_path):
     row = {"row": {"stages": {"autoencoder": AUTOENCODER}}}
     path = table(tmp_path, row, data={"name": "ramp"}, model={"name": "identity"}, metrics=[])

@@ -200,5 +200,8 @@ def _filled(network: nn.Module, tensors: Mapping[str, Any], path: Path, factory:
 def _check_repeats(decoder: ExternalDecoder, latent: Latent) -> None:
     """Raise ValueError where one code gives two images: noise that a file draws itself would enter every metric unseen."""
     codes = latent.sample(1, torch.Generator().manual_seed(0))
-    if not torch.equal(decoder(codes), decoder(codes)):
+    images = decoder(codes)
+    if not images.isfinite().all():
+        raise ValueError(f"{decoder.path} makes an image with numbers that are not finite ({PAGE})")
+    if not torch.equal(images, decoder(codes)):
         raise ValueError(f"{decoder.path} gives another image each time for the same code: make it with fixed noise ({PAGE})")
