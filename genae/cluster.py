@@ -53,7 +53,7 @@ def find(name: str) -> Cluster:
     """The cluster of this name: a user's file before a built-in one. Raises ValueError, with the names there are."""
     files = {path.stem: path for path in sorted(folder().glob("*.yaml"))}
     if name in files:
-        block = read(files[name])
+        block = read(files[name], "a cluster's file has lines such as `slurm_partition: gpu`")
         return Cluster(**check(Cluster, block, f"cluster {name!r}", block.mark))
     if name in BUILT_IN:
         return Cluster(cluster=name)

@@ -5,6 +5,7 @@ that several rows share are counted once; what is trained already is not counted
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -144,10 +145,13 @@ def make(
 
     images_per_second: of every stage of every run, given.  Else gpu: estimated from the FLOPs of a step, at `utilisation` of
     the peak of that kind of GPU.  Else measured here, with steps of about `seconds`.  tell: of what is being looked at.
-    Raises ValueError for an unknown GPU.
+    Raises ValueError for an unknown GPU, and for a pace or utilisation that cannot be.
     """
+    gpu = gpu and gpu.lower()
     if gpu is not None and gpu not in GPUS:
         raise ValueError(f"unknown GPU {gpu!r}; {suggestion(gpu, GPUS)}")
+    if images_per_second is not None and not 0 < images_per_second < math.inf:
+        raise ValueError(f"images per second is a positive number, not {images_per_second}")
     if not 0 < utilisation <= 1:
         raise ValueError(f"utilisation is a share of the peak, in (0, 1], not {utilisation}")
     speed = _Speed(experiment.runs, gpu, images_per_second, utilisation, seconds)

@@ -156,8 +156,8 @@ def with_value(block: Any, path: Sequence[str], value: Any, mark: Mark) -> Any:
 # Reading.
 
 
-def read(path: Path) -> Block:
-    """The mapping that a YAML file holds."""
+def read(path: Path, begins: str = "an experiment begins with `table: paper/table` and `rows:`") -> Block:
+    """The mapping that a YAML file holds. begins: what to say of a file that holds none."""
     shown = shown_path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -167,7 +167,7 @@ def read(path: Path) -> Block:
     value = _Reader(shown, text, text.splitlines()).document()
     if not isinstance(value, Block):
         found = "is empty" if value is None else "does not hold a mapping"
-        raise Mark(shown, 1, "", "").error(f"the file {found}; an experiment begins with `table: paper/table` and `rows:`")
+        raise Mark(shown, 1, "", "").error(f"the file {found}; {begins}")
     return value
 
 

@@ -65,3 +65,10 @@ def test_a_users_file_comes_before_a_built_in_name(described):
     described("slurm", "slurm_account: lab\n")
     assert cluster.find("slurm").slurm_account == "lab"
     assert cluster.find("local").cluster == "local"
+
+
+@pytest.mark.parametrize("text", ["", "- slurm_partition: gpu\n"])
+def test_a_file_without_a_mapping_is_refused_as_a_clusters(described, text):
+    described("ours", text)
+    with pytest.raises(ValueError, match=r"ours.yaml:1: the file .*; a cluster's file has lines such as"):
+        cluster.find("ours")

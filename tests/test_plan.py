@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import resource
 import subprocess
@@ -387,6 +388,12 @@ def test_whoever_plans_is_not_told_of_torchs_warnings(growing):
     done = genae("growing", "--gpu", "h100", cwd=growing.root)
     assert done.returncode == 0
     assert "Warning" not in done.stderr
+
+
+@pytest.mark.parametrize("pace", [math.inf, math.nan, 0.0])
+def test_a_pace_that_cannot_be_is_refused(growing, pace):
+    with pytest.raises(ValueError, match="images per second is a positive number"):
+        plan.make(growing, study.Folders(growing.root), images_per_second=pace)
 
 
 def test_an_unknown_gpu_is_refused_with_those_that_are_known(growing):
