@@ -253,7 +253,7 @@ def test_celeba_is_split_by_its_own_list_without_the_validation_part(home: Path)
 
 def test_arrays_keep_their_order_and_labels(home: Path):
     source = write_copy("cifar10", home / "cifar")
-    prepare("cifar10", source)
+    assert "where the whole data set has 60,000" in prepare("cifar10", source).notes[0]
     records = np.frombuffer((source / "test_batch.bin").read_bytes(), np.uint8).reshape(-1, 3073)
     test = open_dataset({"name": "cifar10"}, "test")
     assert np.array_equal(test.images, records[:, 1:].reshape(-1, 3, 32, 32))

@@ -18,7 +18,7 @@ from genae.data.lsun import read_lsun_bedrooms, read_lsun_cars
 from genae.data.packs import Chunk
 from genae.data.patches import DIM, SIDE
 from genae.data.pictures import area_average
-from genae.data.reading import Packing, Reading, SetAside, files_below, inspected, of_files, told
+from genae.data.reading import Packing, Reading, SetAside, files_below, inspected, note_if_incomplete, of_files, told
 from genae.data.tfd import SIDE as TFD_SIDE
 from genae.data.tfd import read_tfd
 
@@ -85,7 +85,9 @@ def _read_idx_folder(source: Path, packing: Packing) -> Reading:
         images, labels = read_idx_split(source, split)
         splits[split] = _array_chunks(pad_to_32(images), labels, packing.resolution)
         total += len(images)
-    return Reading(splits, total, "as published: the train and the t10k files", "28x28 padded with 2 black pixels to 32x32")
+    reading = Reading(splits, total, "as published: the train and the t10k files", "28x28 padded with 2 black pixels to 32x32")
+    note_if_incomplete(reading, 70_000)
+    return reading
 
 
 def _read_cifar10(source: Path, packing: Packing) -> Reading:
@@ -101,7 +103,9 @@ def _read_cifar10(source: Path, packing: Packing) -> Reading:
         rows = joined.reshape(-1, 3073)
         splits[split] = _array_chunks(rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0], packing.resolution)
         total += len(rows)
-    return Reading(splits, total, "as published: data_batch_1..5 and test_batch", "none: kept at 32x32")
+    reading = Reading(splits, total, "as published: data_batch_1..5 and test_batch", "none: kept at 32x32")
+    note_if_incomplete(reading, 60_000)
+    return reading
 
 
 def _array_chunks(images: np.ndarray, labels: np.ndarray, resolution: int) -> Iterator[Chunk]:
