@@ -234,15 +234,15 @@ def start_work(
 
     gpus: what CUDA_VISIBLE_DEVICES is to be. A worker heeds SIGTERM and SIGUSR2; SIGINT is for whoever sits at the terminal.
     """
-    if gpus is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus  # before torch is imported
-    from genae.parallel import join
-
-    specs = [RunSpec.from_dict(values) for values in todo]
-    for spec in specs:
-        import_modules(spec.imports, spec.root)
-    with Stop().on_signals(signal.SIGTERM, signal.SIGUSR2) as stop:
+    with Stop().on_signals(signal.SIGTERM, signal.SIGUSR2) as stop:  # first: submitit ignores SIGTERM while we import
         threading.Thread(target=_stop_with, args=(parent, stop), daemon=True).start()
+        if gpus is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpus  # before torch is imported
+        from genae.parallel import join
+
+        specs = [RunSpec.from_dict(values) for values in todo]
+        for spec in specs:
+            import_modules(spec.imports, spec.root)
         with join() as group:
             work(specs, Path(runs), began, stop, group=group)
 

@@ -98,29 +98,63 @@ def digests(project: Path) -> set[str]:
     return {json.loads(line)["checkpoint"] for line in lines}
 
 
-def test_ctrl_c_stops_with_a_checkpoint_and_says_how_to_go_on(project):
-    command = subprocess.Popen(
-        [sys.executable, "-m", "genae", "run", "tiny", "--jobs", "2", "shared.stages.autoencoder.schedule.total_kimg=2000"],
-        cwd=project,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # these tests may run where it is ignored
-    )
-    try:
-        deadline = time.monotonic() + 90
-        while len(list(project.glob("results/runs/*/status.json"))) < 2 and time.monotonic() < deadline:
-            time.sleep(0.05)
-        os.killpg(command.pid, signal.SIGINT)  # as a terminal does: to every process of the command
-        output, _ = command.communicate(timeout=60)
-    finally:
+@pytest.fixture
+def endless(project):
+    """Starts training that takes hours, and is killed with its workers at the end."""
+    started = []
+
+    def start(*arguments: str) -> subprocess.Popen:
+        command = subprocess.Popen(
+            [sys.executable, "-m", "genae", "run", "tiny", *arguments, "shared.stages.autoencoder.schedule.total_kimg=2000"],
+            cwd=project,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # these tests may run where it is ignored
+        )
+        started.append(command)
+        return command
+
+    yield start
+    for command in started:
         command.kill()  # its workers end with it
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_ctrl_c_stops_with_a_checkpoint_and_says_how_to_go_on(project, endless):
+    command = endless("--jobs", "2")
+    wait_until(lambda: len(list(project.glob("results/runs/*/status.json"))) == 2)
+    os.killpg(command.pid, signal.SIGINT)  # as a terminal does: to every process of the command
+    output, _ = command.communicate(timeout=60)
     assert command.returncode == 130, output
     assert "run the same command again to go on" in output
     assert "Traceback" not in output
     assert len({path.parent for path in project.glob("results/runs/*/checkpoints/*.pt")}) == 2
     assert not list(project.glob("results/runs/*/owner.json"))
+
+
+def test_ctrl_c_is_heeded_while_a_worker_still_imports(project, endless):
+    (project / "slow.py").write_text(
+        "import os, pathlib, time\n"
+        "if 'SUBMITIT_LOCAL_JOB_ID' in os.environ:\n"
+        "    pathlib.Path(__file__).with_name('importing').touch()\n"
+        "    time.sleep(3)\n"
+    )
+    experiment = project / "experiments/tiny.yaml"
+    experiment.write_text("imports: [slow]\n" + experiment.read_text())
+    command = endless("--rows", "wide")
+    wait_until((project / "importing").exists)
+    os.killpg(command.pid, signal.SIGINT)
+    output, _ = command.communicate(timeout=60)
+    assert command.returncode == 130, output
+    assert not list(project.glob("results/runs/*/checkpoints/*.pt"))
 
 
 def test_one_failed_row_is_reported_and_the_exit_status_is_1(project):
