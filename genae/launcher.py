@@ -23,6 +23,7 @@ from genae.announced import Announced, announced
 from genae.arrays import Launch, Making, broken_nodes, in_flight, job_in_flight
 from genae.experiment import Asked, find, project_root
 from genae.jobs import MOST_IN_VAIN
+from genae.registry import suggestion
 from genae.rundir import RunDir, locked, read_json, write_json
 from genae.spec import RunSpec
 from genae.yaml_source import read
@@ -153,10 +154,14 @@ def cancel(asked: Asked) -> tuple[list[str], dict[str, list[str]]]:
     """Cancel the jobs that work on or wait for runs of an experiment's table, all of them or those of some rows and seeds.
 
     It goes by what run directories tell, whatever the experiment's file says by now. Returns the ids of the jobs; and of those
-    left alone, because other runs that are under way need them too, {id: names of these}.
+    left alone, because other runs that are under way need them too, {id: names of these}. Raises ValueError for an unknown row.
     """
     table, runs = _table_of(asked)
     every = announced(runs)
+    rows = sorted({one.row for one in every if one.table == table})
+    for row in asked.rows or ():
+        if row not in rows:
+            raise ValueError(f"no row {row!r} of {table} was launched from here; {suggestion(row, rows)}")
     submitted = [job for one in every for job in one.jobs if job]
     queue = _queue() if any(job["cluster"] == "slurm" for job in submitted) else {}
 

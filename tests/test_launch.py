@@ -272,6 +272,8 @@ def test_cancelling_goes_by_what_was_submitted_and_not_by_what_the_file_says_now
     assert sorted(cancelled) == ended == ["1", "2", "20", "3", "30"]
     assert needed == {}
     assert launcher.cancel(Asked(str(path), seeds=(7,))) == ([], {})
+    with pytest.raises(ValueError, match=r"no row 'renamed' of launch/table was launched from here.*gaussian"):
+        launcher.cancel(Asked(str(path), rows=("renamed",)))
 
 
 def test_a_watch_leaves_what_was_cancelled(two_submitted, monkeypatch):
