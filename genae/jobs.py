@@ -47,7 +47,7 @@ class Work(Checkpointable):
     """
 
     def __init__(self) -> None:
-        self.kept = -1
+        self.progress = -1
         self.in_vain = 0
 
     def __call__(self, todo: Sequence[Mapping[str, Any]], runs: str, upto: int | None) -> None:
@@ -64,7 +64,7 @@ class Work(Checkpointable):
         with room_to_be_made(left) as stop:
             try:
                 check_node(specs, folder)
-                self.check_progress(sum(study.kept(spec, folder) for spec in specs))
+                self.check_progress(sum(study.progress(spec, folder) for spec in specs))
             except (BrokenNode, RunFailed) as error:
                 for task in left():
                     study.keep_failure(task.directory, error, broken_node=isinstance(error, BrokenNode))
@@ -75,10 +75,10 @@ class Work(Checkpointable):
         if failures:
             raise RunFailed("; ".join(f"{study.name_of(failure.run)}: {failure.reason}" for failure in failures))
 
-    def check_progress(self, kept: int) -> None:
+    def check_progress(self, progress: int) -> None:
         """Raise RunFailed where MOST_IN_VAIN starts before this one came no farther: the next would not either."""
-        self.in_vain = 0 if kept > self.kept else self.in_vain + 1
-        self.kept = max(kept, self.kept)
+        self.in_vain = 0 if progress > self.progress else self.in_vain + 1
+        self.progress = max(progress, self.progress)
         if self.in_vain == MOST_IN_VAIN:
             raise RunFailed(
                 f"{MOST_IN_VAIN} starts of this job in a row ended before anything was kept; give it more time (timeout_min)"

@@ -108,7 +108,7 @@ def stay(asked: Asked, name: str, began: float, tell: Callable[[str], None], job
     experiment = asked.chosen()
     folders = study.Folders(experiment.root)
     slurm_cluster = clusters.find(name).cluster == "slurm"
-    kept: dict[str, list[int]] = {}
+    progress: dict[str, list[int]] = {}
     while True:
         queue = slurm.queue() if slurm_cluster else {}
         if queue is not None:
@@ -118,8 +118,8 @@ def stay(asked: Asked, name: str, began: float, tell: Callable[[str], None], job
             lost = [run for run in idle if run not in failed or broken_nodes([run], folders.runs)]
             lost = [run for run in lost if not _was_cancelled(run, folders.runs)]
             for run in lost:
-                kept.setdefault(study.name_of(run), []).append(study.kept(run, folders.runs))
-            lost = [run for run in lost if kept[study.name_of(run)].count(kept[study.name_of(run)][-1]) <= MOST_IN_VAIN]
+                progress.setdefault(study.name_of(run), []).append(study.progress(run, folders.runs))
+            lost = [run for run in lost if progress[study.name_of(run)].count(progress[study.name_of(run)][-1]) <= MOST_IN_VAIN]
             if lost:
                 names = ", ".join(map(study.name_of, lost))
                 try:

@@ -426,7 +426,7 @@ def watch(todo: Sequence[RunSpec], folders: Folders, began: float, jobs: Sequenc
         tell()
 
 
-def kept(run: RunSpec, runs: Path) -> int:
+def progress(run: RunSpec, runs: Path) -> int:
     """How much of a run its directories hold: a number that every checkpoint, record and picture makes larger."""
     places = directories(run, runs)
     measured = len(results.read(places[-1].records)) + len(read_json(places[-1].drawn) or [])

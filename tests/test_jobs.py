@@ -58,6 +58,15 @@ def me(number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
 
 
+def a_step_of_20_seconds() -> None:
+    """In whose middle the job is told to make room."""
+    began = time.monotonic()
+    with jobs.room_to_be_made(lambda: True):
+        me(signal.SIGUSR2)
+        while time.monotonic() < began + 20:
+            pass
+
+
 def test_a_job_told_to_make_room_finishes_what_it_is_at_and_is_then_requeued(requeued):
     finished = []
 
@@ -102,17 +111,9 @@ def test_a_requeue_that_slurm_refuses_in_the_middle_of_a_step_is_not_the_runs_fa
 
     monkeypatch.setattr(jobs, "PATIENCE_SECONDS", 0.1)
     before = signal.signal(signal.SIGUSR2, refuse)
-    began = time.monotonic()
-
-    def work() -> None:
-        with jobs.room_to_be_made(lambda: True):
-            me(signal.SIGUSR2)
-            while time.monotonic() < began + 20:
-                pass
-
     try:
         with pytest.raises(SystemExit, match="did not take the job back"):
-            work()
+            a_step_of_20_seconds()
     finally:
         signal.signal(signal.SIGUSR2, before)
 
@@ -120,15 +121,8 @@ def test_a_requeue_that_slurm_refuses_in_the_middle_of_a_step_is_not_the_runs_fa
 def test_a_step_that_takes_too_long_is_given_up_for_the_requeue(requeued, monkeypatch):
     monkeypatch.setattr(jobs, "PATIENCE_SECONDS", 0.1)
     began = time.monotonic()
-
-    def work() -> None:
-        with jobs.room_to_be_made(lambda: True):
-            me(signal.SIGUSR2)
-            while time.monotonic() < began + 20:
-                pass
-
     with pytest.raises(SystemExit):
-        work()
+        a_step_of_20_seconds()
     assert requeued[0] - began < 10
 
 
@@ -173,14 +167,14 @@ def test_every_checkpoint_record_and_picture_counts_as_getting_on(run):
     runs = study.Folders(run.root).runs
     (place,) = study.directories(run, runs)
     place.checkpoints.mkdir(parents=True)
-    seen = [study.kept(run, runs)]
+    seen = [study.progress(run, runs)]
     for name in ("0000000010.pt", "0000000020.pt"):
         (place.checkpoints / name).touch()
-        seen.append(study.kept(run, runs))
+        seen.append(study.progress(run, runs))
     place.records.write_text('{"column": "mse", "value": 1.0}\n')
-    seen.append(study.kept(run, runs))
+    seen.append(study.progress(run, runs))
     write_json(place.drawn, [{"name": "samples"}])
-    seen.append(study.kept(run, runs))
+    seen.append(study.progress(run, runs))
     assert seen == sorted(set(seen))
 
 
