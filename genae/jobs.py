@@ -29,6 +29,7 @@ from genae.spec import RunSpec
 from genae.stop import Interrupted, Stop
 
 PATIENCE_SECONDS = 30.0  # with a step or a metric, after SIGUSR2; what it cost is then done again
+ASK_AGAIN = 3  # times, each of a few seconds
 MOST_IN_VAIN = 5  # starts of a job, or submissions of a run, one after another, from which nothing is kept
 
 
@@ -192,6 +193,11 @@ def room_to_be_made(left: Callable[[], Any]) -> Iterator[Stop]:
 
 
 def _is_running() -> bool:
-    """Whether SLURM has this job for running. Of a preempted one it does until the time of grace is over."""
-    job = (slurm.queue() or {}).get(this_job()["job"] or "")
+    """Whether SLURM has this job for running. Of a preempted one it does until the time of grace is over.
+
+    A controller that does not answer is asked again: taken for a cancelled one, a preempted job would not come back.
+    """
+    answers = (slurm.queue() for _ in range(ASK_AGAIN))
+    queue = next((queue for queue in answers if queue is not None), {})
+    job = queue.get(this_job()["job"] or "")
     return job is not None and job.state == "RUNNING"

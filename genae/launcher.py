@@ -22,7 +22,7 @@ from genae import slurm, snapshot, study
 from genae.announced import Announced, announced
 from genae.arrays import Launch, Making, broken_nodes, in_flight, job_in_flight
 from genae.experiment import Asked, find, project_root
-from genae.jobs import MOST_IN_VAIN
+from genae.jobs import ASK_AGAIN, MOST_IN_VAIN
 from genae.registry import suggestion
 from genae.rundir import RunDir, locked, read_json, write_json
 from genae.spec import RunSpec
@@ -30,7 +30,6 @@ from genae.yaml_source import read
 
 FOLDERS = ("GENAE_CACHE", "GENAE_DATA", "GENAE_WEIGHTS")
 LOOK_EVERY_SECONDS = 5.0  # while `--watch` stays
-ASK_AGAIN = 3  # times
 
 
 def launch(
